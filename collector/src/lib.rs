@@ -1,0 +1,1 @@
+//! Targets, the scrape schedule, retries, and host and process readings.

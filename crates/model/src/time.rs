@@ -1,0 +1,102 @@
+//! Points in time as one integer type, and the text form of durations in configuration.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The milliseconds since the epoch.
+    pub fn millis(self) -> i64 {
+        self.0
+    }
+
+    /// The wall-clock time `at`; times outside the range of `i64` milliseconds saturate.
+    pub fn from_system(at: SystemTime) -> Self {
+        match at.duration_since(UNIX_EPOCH) {
+            Ok(after) => Self(i64::try_from(after.as_millis()).unwrap_or(i64::MAX)),
+            Err(before) => Self(
+                i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |millis| -millis),
+            ),
+        }
+    }
+
+    /// This time plus `step`, saturating.
+    pub fn plus(self, step: Duration) -> Self {
+        Self(self.0.saturating_add(duration_millis(step)))
+    }
+
+    /// This time minus `step`, saturating.
+    pub fn minus(self, step: Duration) -> Self {
+        Self(self.0.saturating_sub(duration_millis(step)))
+    }
+
+    /// How long after `earlier` this is; zero when it is not after it.
+    pub fn since(self, earlier: Self) -> Duration {
+        let millis = self.0.saturating_sub(earlier.0);
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+    }
+
+    /// Days since the epoch, in UTC; the day that a segment is filed under.
+    pub fn day(self) -> i64 {
+        self.0.div_euclid(86_400_000)
+    }
+}
+
+fn duration_millis(step: Duration) -> i64 {
+    i64::try_from(step.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// RFC 3339 in UTC with milliseconds, or the plain number where the year does not fit.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match u64::try_from(self.0) {
+            Ok(millis) if millis < 253_402_300_800_000 => {
+                let at = UNIX_EPOCH + Duration::from_millis(millis);
+                write!(f, "{}", humantime::format_rfc3339_millis(at))
+            }
+            _ => write!(f, "{} ms", self.0),
+        }
+    }
+}
+
+/// Durations in configuration files: `250ms`, `10s`, `1h 30m`. Use with `#[serde(with = …)]`.
+pub mod human_duration {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::time::Duration;
+
+    /// Reads `10s` and the like; the error names the text and a good example.
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(input)?;
+        humantime::parse_duration(&text).map_err(|cause| {
+            D::Error::custom(format!(
+                "{text:?} is no duration such as \"10s\" or \"250ms\": {cause}"
+            ))
+        })
+    }
+
+    /// Writes the form that [`deserialize`] reads.
+    pub fn serialize<S: Serializer>(value: &Duration, output: S) -> Result<S::Ok, S::Error> {
+        output.collect_str(&humantime::format_duration(*value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_prints_as_rfc3339_and_never_panics() {
+        assert_eq!(Timestamp(1_795_418_294_912).to_string(), "2026-11-23T07:18:14.912Z");
+        assert_eq!(Timestamp(i64::MIN).to_string(), "-9223372036854775808 ms");
+        assert_eq!(Timestamp(i64::MAX).plus(Duration::MAX), Timestamp(i64::MAX));
+    }
+
+    #[test]
+    fn a_day_before_the_epoch_is_negative() {
+        assert_eq!(Timestamp(-1).day(), -1);
+        assert_eq!(Timestamp(86_400_000).day(), 1);
+    }
+}

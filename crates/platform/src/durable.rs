@@ -1,0 +1,229 @@
+//! Files and folders that survive a crash once the call returns.
+//!
+//! A new name is durable only after its folder was synced; each function here does both.
+
+use crate::PlatformError;
+use crate::crash_point;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Makes the names in folder `path` durable.
+///
+/// # Errors
+/// The folder could not be opened or synced.
+pub fn sync_dir(path: &Path) -> Result<(), PlatformError> {
+    if cfg!(windows) {
+        return Ok(()); // a folder cannot be synced there; NTFS journals names
+    }
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(PlatformError::file("sync folder", path))
+}
+
+/// Creates a folder and its parents, durably.
+///
+/// # Errors
+/// One of them could not be created or synced.
+pub fn create_dir(path: &Path) -> Result<(), PlatformError> {
+    fs::create_dir_all(path).map_err(PlatformError::file("create folder", path))?;
+    parent(path).map_or(Ok(()), sync_dir)
+}
+
+/// Replaces the content of `path`: a reader or a crash sees the whole old or the whole new.
+///
+/// # Errors
+/// The temporary file beside it could not be written, synced or renamed; the old content stays.
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), PlatformError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    let mut file = File::create(&temporary).map_err(PlatformError::file("create", &temporary))?;
+    file.write_all(content)
+        .and_then(|()| file.sync_all())
+        .map_err(PlatformError::file("write", &temporary))?;
+    crash_point::pass("replace_before_rename");
+    rename(&temporary, path)
+}
+
+/// Renames a file or folder, durably.
+///
+/// # Errors
+/// The rename failed, or the target's folder could not be synced.
+pub fn rename(from: &Path, to: &Path) -> Result<(), PlatformError> {
+    #[expect(clippy::disallowed_methods, reason = "the one durable rename")]
+    fs::rename(from, to).map_err(PlatformError::file("rename", from))?;
+    parent(to).map_or(Ok(()), sync_dir)
+}
+
+/// Removes a file, durably. A file that is not there is no error.
+///
+/// # Errors
+/// The file is there and could not be removed.
+pub fn remove_file(path: &Path) -> Result<(), PlatformError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(PlatformError::file("remove", path)(error))
+        }
+        _ => parent(path).map_or(Ok(()), sync_dir),
+    }
+}
+
+/// Removes a folder with all in it. A folder that is not there is no error.
+///
+/// # Errors
+/// The folder is there and could not be removed.
+pub fn remove_dir(path: &Path) -> Result<(), PlatformError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(PlatformError::file("remove folder", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The names in a folder, sorted.
+///
+/// # Errors
+/// The folder could not be read.
+pub fn list(path: &Path) -> Result<Vec<PathBuf>, PlatformError> {
+    let entries = fs::read_dir(path).map_err(PlatformError::file("list", path))?;
+    let mut paths = Vec::new();
+    for entry in entries {
+        paths.push(entry.map_err(PlatformError::file("list", path))?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// A file that only grows. What [`AppendFile::append`] took survives the end of the process; what
+/// [`AppendFile::sync`] covered survives the end of the machine.
+#[derive(Debug)]
+pub struct AppendFile {
+    file: File,
+    path: PathBuf,
+    len: u64,
+}
+
+impl AppendFile {
+    /// Creates `path`, which must not exist, and makes its name durable.
+    ///
+    /// # Errors
+    /// It exists, or could not be created.
+    pub fn create(path: &Path) -> Result<Self, PlatformError> {
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .open(path)
+            .map_err(PlatformError::file("create", path))?;
+        parent(path).map_or(Ok(()), sync_dir)?;
+        Ok(Self { file, path: path.to_owned(), len: 0 })
+    }
+
+    /// Opens `path` to append after its first `len` bytes; what stood behind them is cut off.
+    ///
+    /// # Errors
+    /// It could not be opened, cut or synced.
+    pub fn open_at(path: &Path, len: u64) -> Result<Self, PlatformError> {
+        let file = OpenOptions::new()
+            .append(true)
+            .open(path)
+            .map_err(PlatformError::file("open", path))?;
+        file.set_len(len)
+            .and_then(|()| file.sync_all())
+            .map_err(PlatformError::file("cut the tail of", path))?;
+        Ok(Self { file, path: path.to_owned(), len })
+    }
+
+    /// Appends `bytes` in one write.
+    ///
+    /// # Errors
+    /// Not all of them were written; the file may hold some. It must not be appended to again.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), PlatformError> {
+        self.file.write_all(bytes).map_err(PlatformError::file("append to", &self.path))?;
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Makes all that was appended durable.
+    ///
+    /// # Errors
+    /// The system could not say that it is; the file must not be trusted or synced again.
+    pub fn sync(&self) -> Result<(), PlatformError> {
+        self.file.sync_data().map_err(PlatformError::file("sync", &self.path))
+    }
+
+    /// A second handle to the same file, so that a sync need not stop the appends.
+    ///
+    /// # Errors
+    /// The system is out of handles.
+    pub fn sync_handle(&self) -> Result<SyncHandle, PlatformError> {
+        let file = self.file.try_clone().map_err(PlatformError::file("open again", &self.path))?;
+        Ok(SyncHandle { file, path: self.path.clone() })
+    }
+
+    /// Bytes in the file.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Syncs a file that another handle appends to.
+#[derive(Debug)]
+pub struct SyncHandle {
+    file: File,
+    path: PathBuf,
+}
+
+impl SyncHandle {
+    /// As [`AppendFile::sync`].
+    ///
+    /// # Errors
+    /// As [`AppendFile::sync`].
+    pub fn sync(&self) -> Result<(), PlatformError> {
+        self.file.sync_data().map_err(PlatformError::file("sync", &self.path))
+    }
+}
+
+fn parent(path: &Path) -> Option<&Path> {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_has_the_new_content_and_leaves_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("CURRENT");
+        replace(&path, b"one").unwrap();
+        replace(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(list(dir.path()).unwrap(), [path]);
+    }
+
+    #[test]
+    fn a_file_opened_at_a_length_loses_its_tail() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("wal");
+        AppendFile::create(&path).unwrap().append(b"good torn").unwrap();
+        let mut file = AppendFile::open_at(&path, 5).unwrap();
+        file.append(b"again").unwrap();
+        assert_eq!(
+            (fs::read(&path).unwrap().as_slice(), file.len()),
+            (b"good again".as_slice(), 10)
+        );
+        assert!(AppendFile::create(&path).is_err());
+    }
+}

@@ -1,0 +1,24 @@
+//! Everything outside the process. The only crate with branches by operating system; it never knows
+//! why it is asked.
+//!
+//! - [`durable`]: files and folders that survive a crash once the call returns
+//! - [`lock`]: one writer per data directory
+//! - [`child`]: child processes, their output bounded, their group ended whole
+//! - [`log`]: a log file of bounded size
+//! - [`signal`]: the requests to end that the system sends
+//! - [`host`] and [`process`]: what the kernel says of the machine and of one process
+//! - [`http`]: requests to others, bounded in bytes and time
+//! - [`crash_point`]: named instants at which a test ends the process
+
+pub mod child;
+pub mod crash_point;
+pub mod durable;
+pub mod error;
+pub mod host;
+pub mod http;
+pub mod lock;
+pub mod log;
+pub mod process;
+pub mod signal;
+
+pub use error::PlatformError;

@@ -1,0 +1,1 @@
+//! Probes, restarts and records evidence.

@@ -1,0 +1,1 @@
+//! The data plane, its health and its control listener.

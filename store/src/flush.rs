@@ -1,0 +1,245 @@
+//! From memtable to segment: freeze, write, commit, swap, and only then cut the log.
+//!
+//! [`Upkeep`] is what must run in the background: the sync of the log and the flush with retention.
+
+use crate::manifest::{Edit, Manifest};
+use crate::memtable::Memtable;
+use crate::points::Points;
+use crate::segment::write::write;
+use crate::segment::{Segment, SegmentMeta};
+use crate::state::State;
+use crate::wal::writer::drop_flushed;
+use crate::{StoreConfig, StoreError, retention};
+use model::Timestamp;
+use platform::{crash_point, durable};
+use runtime::{Backoff, Clock, Jitter, Stop, Tick};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{debug, error, info};
+use ulid::Ulid;
+
+/// The background work of an open store.
+#[derive(Debug)]
+pub struct Upkeep {
+    state: Arc<State>,
+}
+
+/// Between two looks at whether a flush is due.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl Upkeep {
+    pub(crate) fn new(state: Arc<State>) -> Self {
+        Self { state }
+    }
+
+    /// Syncs the log at its interval until stopped, and once more then.
+    ///
+    /// # Errors
+    /// None; a failed sync is logged, counted, and answered with a flush.
+    pub async fn run_sync(&self, stop: Stop) -> Result<(), StoreError> {
+        let interval = self.state.config.sync_interval.max(Duration::from_millis(10));
+        loop {
+            let tick = stop.wait_for(interval).await;
+            let state = Arc::clone(&self.state);
+            let _ = tokio::task::spawn_blocking(move || state.sync()).await;
+            if tick == Tick::Stopped {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Flushes when the time or the memory budget says so, and deletes what is past retention.
+    ///
+    /// # Errors
+    /// None; a failed flush is logged, counted and tried again, the samples stay in memory and log.
+    pub async fn run_flush(&self, stop: Stop) -> Result<(), StoreError> {
+        let backoff = Backoff { base: LOOK, cap: Duration::from_secs(30), attempts: u32::MAX };
+        let mut jitter = Jitter::random();
+        let mut failures = 0;
+        while !stop.requested() {
+            let wait = match backoff.before(failures + 1, &mut jitter) {
+                Some(wait) if failures > 0 => LOOK + wait,
+                _ => LOOK,
+            };
+            tokio::select! {
+                _ = stop.wait_for(wait) => {}
+                () = self.state.flush_wanted.notified(), if failures == 0 => {}
+            }
+            let state = Arc::clone(&self.state);
+            let outcome = tokio::task::spawn_blocking(move || state.flush_if_due()).await;
+            match outcome {
+                Ok(Ok(())) => failures = 0,
+                Ok(Err(error)) => {
+                    failures += 1;
+                    self.state.meters.flush_failures.inc();
+                    error!(%error, failures, "recent samples could not be written to a segment, will try again");
+                }
+                Err(error) => error!(%error, "flush ended badly"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all recent samples to segments now; blocks.
+    ///
+    /// # Errors
+    /// A segment could not be written or committed.
+    pub fn flush_now(&self) -> Result<(), StoreError> {
+        self.state.freeze_active();
+        self.state.flush_frozen()
+    }
+
+    /// Compares every segment with its checksum and sets the damaged ones aside; blocks.
+    pub fn verify_segments(&self) {
+        let segments = Arc::clone(&self.state.live.read().segments);
+        for segment in segments.iter() {
+            if let Err(cause) = segment.verify() {
+                self.state.set_aside(segment, &cause);
+            }
+        }
+    }
+}
+
+impl State {
+    fn sync(&self) {
+        let Some(log) = &self.log else { return };
+        let unsynced = log.lock().wal.unsynced();
+        let outcome = match unsynced {
+            Ok(None) => return,
+            Ok(Some((handle, sequence))) => {
+                handle.sync().map(|()| sequence).map_err(StoreError::from)
+            }
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(sequence) => {
+                self.meters.syncs.inc();
+                self.meters.durable_sequence.set(sequence as f64);
+            }
+            Err(error) => {
+                // After a failed sync the kernel may have dropped the pages: never sync that file again.
+                error!(%error, "write-ahead log could not be synced; beginning a new file and flushing");
+                self.meters.sync_failures.inc();
+                log.lock().wal.abandon();
+                self.freeze_active();
+                self.flush_wanted.notify_one();
+            }
+        }
+    }
+
+    fn freeze_active(&self) {
+        if let Some(log) = &self.log {
+            self.freeze(&mut log.lock());
+        }
+    }
+
+    fn flush_if_due(&self) -> Result<(), StoreError> {
+        let wal_len = self.log.as_ref().map_or(0, |log| log.lock().wal.file_len());
+        let wal_full = wal_len >= self.config.wal_file_size.get();
+        let aged = {
+            let live = self.live.read();
+            let age = self.clock.now().since(Timestamp(live.active_since));
+            !live.active.is_empty() && age >= self.config.flush_interval
+        };
+        let room = self.live.read().frozen.is_empty();
+        if room && (aged || wal_full || self.is_full()) {
+            self.freeze_active();
+        }
+        self.flush_frozen()?;
+        self.expire()
+    }
+
+    fn flush_frozen(&self) -> Result<(), StoreError> {
+        let Some(log) = &self.log else { return Ok(()) };
+        loop {
+            let Some(frozen) = self.live.read().frozen.first().cloned() else { return Ok(()) };
+            // The slow part runs without a lock: appends and queries go on.
+            let metas = write_segments(&self.config, self.clock, &frozen)?;
+            let flushed = frozen.sequences().1;
+            let segments = metas.len();
+            let edit = Edit { add: metas, flushed: Some(flushed), ..Edit::default() };
+            {
+                let mut log = log.lock();
+                let swapped = self.commit(&mut log, edit)?;
+                // One lock for both, so that no snapshot sees a sample twice or not at all.
+                let mut live = self.live.write();
+                live.segments = swapped;
+                live.frozen.remove(0);
+            }
+            crash_point::pass("flush_before_wal_cut");
+            drop_flushed(&self.config.dir, flushed)?;
+            self.meters.flushes.inc();
+            info!(samples = frozen.samples(), segments, "recent samples written to segments");
+            drop(frozen);
+            self.index.forget_unused();
+        }
+    }
+
+    fn expire(&self) -> Result<(), StoreError> {
+        let Some(log) = &self.log else { return Ok(()) };
+        let mut log = log.lock();
+        let remove = retention::expired(log.manifest.live(), &self.config, self.clock.now());
+        if remove.is_empty() {
+            return Ok(());
+        }
+        let old = Arc::clone(&self.live.read().segments);
+        let segments = self.commit(&mut log, Edit { remove: remove.clone(), ..Edit::default() })?;
+        self.live.write().segments = segments;
+        let gone = |segment: &&Arc<Segment>| remove.contains(&segment.meta.id);
+        old.iter().filter(gone).for_each(|segment| segment.doom());
+        self.meters.expired.add(remove.len() as u64);
+        debug!(segments = remove.len(), "segments past retention deleted");
+        Ok(())
+    }
+}
+
+/// Writes `memtable` to segments and commits them; for the replay, where nobody reads yet.
+pub(crate) fn persist(
+    config: &StoreConfig,
+    clock: Clock,
+    manifest: &mut Manifest,
+    memtable: &Memtable,
+) -> Result<(), StoreError> {
+    let add = write_segments(config, clock, memtable)?;
+    manifest.commit(Edit { add, flushed: Some(memtable.sequences().1), ..Edit::default() })
+}
+
+/// Writes one segment for each UTC day and moves it to its place; not yet committed.
+fn write_segments(
+    config: &StoreConfig,
+    clock: Clock,
+    memtable: &Memtable,
+) -> Result<Vec<SegmentMeta>, StoreError> {
+    let mut metas = Vec::new();
+    for day in days(memtable) {
+        let from = day.saturating_mul(86_400_000);
+        let to = from.saturating_add(86_399_999);
+        let series = memtable.sorted().map(|(series, mut points)| {
+            points.clip(from, to);
+            (series, points)
+        });
+        let now = u64::try_from(clock.now().millis()).unwrap_or(0);
+        let random = (u128::from(Jitter::random().next_u64()) << 64)
+            | u128::from(Jitter::random().next_u64());
+        let id = Ulid::from_parts(now, random).to_string();
+        let Some(meta) = write(&config.dir, &id, memtable.sequences(), series)? else { continue };
+        crash_point::pass("segment_before_rename");
+        let target = config.dir.join(&meta.folder);
+        if let Some(parent) = target.parent() {
+            durable::create_dir(parent)?;
+        }
+        durable::rename(&config.dir.join("tmp").join(&id), &target)?;
+        crash_point::pass("segment_after_rename");
+        metas.push(meta);
+    }
+    Ok(metas)
+}
+
+fn days(memtable: &Memtable) -> BTreeSet<i64> {
+    let of = |points: &Points| {
+        let span = points.span();
+        span.map(|(min, max)| Timestamp(min).day()..=Timestamp(max).day()).into_iter().flatten()
+    };
+    memtable.sorted().flat_map(|(_, points)| of(&points).collect::<Vec<_>>()).collect()
+}

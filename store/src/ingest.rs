@@ -1,0 +1,307 @@
+//! Opening a data directory, and the write path in one function.
+
+use crate::batch::{Batch, Times};
+use crate::flush::{Upkeep, persist};
+use crate::manifest::{self, Manifest};
+use crate::memtable::Memtable;
+use crate::reader::Reader;
+use crate::series::{Series, SeriesIndex};
+use crate::state::{IndexCache, Live, Log, Meters, State};
+use crate::wal::replay::{Access, Replayed, replay};
+use crate::wal::writer::WalWriter;
+use crate::{StoreConfig, StoreError, wal};
+use model::{MetricKind, SeriesKey, Timestamp};
+use parking_lot::{Mutex, RwLock};
+use platform::durable;
+use platform::lock::DirLock;
+use runtime::Clock;
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use telemetry::Registry;
+use tokio::sync::Notify;
+use tracing::{error, info, warn};
+
+/// The handles of an open store.
+#[derive(Debug)]
+pub struct Opened {
+    /// The capability to append.
+    pub writer: Writer,
+    /// The capability to read.
+    pub reader: Reader,
+    /// What must run in the background.
+    pub upkeep: Upkeep,
+    /// What was read back from the log.
+    pub replayed: Replayed,
+}
+
+/// The capability to append. Clones write to the same store.
+#[derive(Clone, Debug)]
+pub struct Writer(Arc<State>);
+
+impl Writer {
+    /// The handle of a series; a new one must be within the limits.
+    ///
+    /// # Errors
+    /// [`StoreError::Limit`] names the limit; known series stay.
+    pub fn series(&self, key: &SeriesKey) -> Result<Series, StoreError> {
+        self.0.index.admit(key).inspect_err(|_| self.0.meters.refused.inc())
+    }
+
+    /// Takes a batch in and returns its sequence. When this returns, the batch survives `kill -9` and is
+    /// in every later snapshot; power loss it survives after the next sync.
+    ///
+    /// Samples too far from our clock are left out and counted.
+    ///
+    /// # Errors
+    /// Nothing of the batch was taken in. [`StoreError::is_transient`] says whether to try again.
+    pub fn append(&self, batch: Batch) -> Result<u64, StoreError> {
+        batch.check()?;
+        let state = &*self.0;
+        let batch = state.timely(batch);
+        let Some(log) = &state.log else { return Err(StoreError::Backlog) };
+        let mut log = log.lock(); // one writer, so log order is memtable order
+        if state.is_full() {
+            state.freeze_for_room(&mut log)?;
+        }
+        let sequence =
+            log.wal.append(&batch).inspect_err(|_| state.meters.append_failures.inc())?; // survives kill -9 from here on
+        if state.config.sync_interval.is_zero() {
+            state.sync_now(&mut log)?;
+        }
+        let mut live = state.live.write();
+        if live.active.is_empty() {
+            live.active_since = state.clock.now().millis();
+        }
+        live.active.insert(sequence, &batch); // visible from here on
+        state.meters.samples.add(batch.values.len() as u64);
+        Ok(sequence) // the acknowledgement
+    }
+}
+
+impl State {
+    /// The batch without samples whose own time lies too far off.
+    fn timely(&self, batch: Batch) -> Batch {
+        let now = self.clock.now();
+        let (oldest, newest) =
+            (now.minus(self.config.late_limit), now.plus(self.config.early_limit));
+        let fits = |time: &Timestamp| (oldest..=newest).contains(time);
+        let Times::Each(times) = &batch.times else { return batch };
+        if times.iter().all(fits) {
+            return batch;
+        }
+        let kept: Vec<usize> =
+            times.iter().enumerate().filter(|(_, time)| fits(time)).map(|(at, _)| at).collect();
+        self.meters.late.add((times.len() - kept.len()) as u64);
+        Batch {
+            series: kept.iter().filter_map(|at| batch.series.get(*at).cloned()).collect(),
+            values: kept.iter().filter_map(|at| batch.values.get(*at).copied()).collect(),
+            times: Times::Each(kept.iter().filter_map(|at| times.get(*at).copied()).collect()),
+        }
+    }
+
+    /// Whether the active memtable has its half of the budget; the other half is for the frozen one.
+    pub(crate) fn is_full(&self) -> bool {
+        self.live.read().active.bytes() >= self.config.memory_budget.as_usize() / 2
+    }
+
+    fn freeze_for_room(&self, log: &mut Log) -> Result<(), StoreError> {
+        if !self.live.read().frozen.is_empty() {
+            self.flush_wanted.notify_one();
+            return Err(StoreError::Backlog);
+        }
+        self.freeze(log);
+        self.flush_wanted.notify_one();
+        Ok(())
+    }
+
+    /// Puts the active memtable aside for flushing. The log goes on in a new file, so that the old ones
+    /// can go when the flush is done.
+    pub(crate) fn freeze(&self, log: &mut Log) {
+        if self.live.read().active.is_empty() {
+            return;
+        }
+        if let Err(error) = log.wal.rotate() {
+            // What is not synced is in the memtable, and the flush that follows makes it durable.
+            error!(%error, "write-ahead log could not be synced; flushing what it holds");
+            self.meters.sync_failures.inc();
+            log.wal.abandon();
+        }
+        let mut live = self.live.write();
+        let frozen = std::mem::take(&mut live.active);
+        live.frozen.push(Arc::new(frozen));
+    }
+
+    fn sync_now(&self, log: &mut Log) -> Result<(), StoreError> {
+        let Some((handle, sequence)) = log.wal.unsynced()? else { return Ok(()) };
+        if let Err(error) = handle.sync() {
+            self.meters.sync_failures.inc();
+            log.wal.abandon();
+            return Err(error.into());
+        }
+        self.meters.syncs.inc();
+        self.meters.durable_sequence.set(sequence as f64);
+        Ok(())
+    }
+}
+
+/// Opens a data directory for one writer, creating it if needed, and replays the log.
+///
+/// # Errors
+/// Another process has it open, it is of another version, or a file operation failed. Damage is no
+/// error: it is reported, set aside, and the rest is served.
+pub fn open(config: StoreConfig, clock: Clock, registry: &Registry) -> Result<Opened, StoreError> {
+    let data = config.dir.clone();
+    durable::create_dir(&data)?;
+    let lock = DirLock::exclusive(&data.join("LOCK"), &format!("process {}", std::process::id()))?;
+    let mut manifest = match manifest::read(&data) {
+        Ok(read) => {
+            let damaged = read.damaged;
+            let manifest = Manifest::open(&data, read)?;
+            clear_strays(&data, &manifest, damaged)?;
+            manifest
+        }
+        Err(StoreError::NoStore(_)) => Manifest::create(&data)?,
+        Err(error) => return Err(error),
+    };
+    let index = SeriesIndex::new(&config);
+    let mut active = Memtable::default();
+    let flushed = manifest.live().flushed;
+    let half = config.memory_budget.as_usize() / 2;
+    let replayed = replay(&data, flushed, Access::Write, &index, |sequence, batch| {
+        active.insert(sequence, &batch);
+        if active.bytes() >= half {
+            persist(&config, clock, &mut manifest, &std::mem::take(&mut active))?;
+        }
+        Ok(())
+    })?;
+    let next = replayed.last_sequence.max(manifest.live().flushed).max(wal::last_name(&data)?) + 1;
+    let log = Log { wal: WalWriter::begin(&data, next)?, manifest };
+    let state = assemble(config, clock, registry, index, active, Some(log), lock);
+    let segments = state.log.as_ref().map(|log| state.segments_of(log.lock().manifest.live()));
+    state.live.write().segments = segments.unwrap_or_default();
+    announce(&state, &replayed);
+    let state = Arc::new(state);
+    expose(&state, registry);
+    Ok(Opened {
+        writer: Writer(Arc::clone(&state)),
+        reader: Reader::new(Arc::clone(&state)),
+        upkeep: Upkeep::new(state),
+        replayed,
+    })
+}
+
+/// Opens a data directory that no process writes to, and changes nothing in it.
+///
+/// # Errors
+/// A process writes to it, there is no store in it, or it is of another version.
+pub fn open_read_only(dir: &Path, clock: Clock) -> Result<(Reader, Replayed), StoreError> {
+    let live = manifest::read(dir)?.live;
+    let lock = DirLock::shared(&dir.join("LOCK"))?;
+    let config = StoreConfig { dir: dir.to_owned(), ..StoreConfig::default() };
+    let index = SeriesIndex::new(&config);
+    let mut active = Memtable::default();
+    let replayed = replay(dir, live.flushed, Access::Read, &index, |sequence, batch| {
+        active.insert(sequence, &batch);
+        Ok(())
+    })?;
+    let state = assemble(config, clock, &Registry::new(), index, active, None, lock);
+    let segments = state.segments_of(&live);
+    state.live.write().segments = segments;
+    Ok((Reader::new(Arc::new(state)), replayed))
+}
+
+fn assemble(
+    config: StoreConfig,
+    clock: Clock,
+    registry: &Registry,
+    index: SeriesIndex,
+    active: Memtable,
+    log: Option<Log>,
+    lock: DirLock,
+) -> State {
+    let active_since = clock.now().millis();
+    State {
+        config,
+        clock,
+        index,
+        log: log.map(Mutex::new),
+        live: RwLock::new(Live { active, active_since, ..Live::default() }),
+        flush_wanted: Notify::new(),
+        meters: Meters::new(registry),
+        indexes: Mutex::new(IndexCache::default()),
+        _lock: lock,
+    }
+}
+
+fn announce(state: &State, replayed: &Replayed) {
+    state.meters.torn_bytes.add(replayed.torn_bytes);
+    state.meters.damaged_bytes.add(replayed.damaged_bytes);
+    state.meters.replayed.add(replayed.samples);
+    if replayed.unusable_frames > 0 {
+        warn!(frames = replayed.unusable_frames, "frames of the write-ahead log could not be used");
+    }
+    info!(
+        dir = %state.config.dir.display(), segments = state.live.read().segments.len(),
+        wal_files = replayed.files, replayed_samples = replayed.samples, torn_bytes = replayed.torn_bytes,
+        "store opened"
+    );
+}
+
+/// Removes what a crash left half done: temporary folders, and segments that were never committed or
+/// already forgotten. With a damaged manifest those are set aside instead, for they may be all there is.
+fn clear_strays(data: &Path, manifest: &Manifest, damaged: bool) -> Result<(), StoreError> {
+    durable::remove_dir(&data.join("tmp"))?;
+    let known: HashSet<_> =
+        manifest.live().segments.values().map(|meta| data.join(&meta.folder)).collect();
+    let raw = data.join("seg").join("raw");
+    let days = if raw.exists() { durable::list(&raw)? } else { Vec::new() };
+    for day in days {
+        for folder in durable::list(&day)? {
+            if known.contains(&folder) {
+                continue;
+            }
+            if damaged {
+                let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let target = data.join("quarantine").join(format!("segment-{name}"));
+                durable::create_dir(&data.join("quarantine"))?;
+                durable::rename(&folder, &target)?;
+                error!(from = %folder.display(), to = %target.display(), "segment unknown to the damaged manifest set aside");
+            } else {
+                durable::remove_dir(&folder)?;
+                info!(folder = %folder.display(), "segment without a commit removed; the log still has its samples");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gauges that are read when the page is asked for. They do not keep the store open.
+fn expose(state: &Arc<State>, registry: &Registry) {
+    let gauge = |name: &str, help: &str, read: fn(&State) -> f64| {
+        let state = Arc::downgrade(state);
+        let name = format!("forerunner_store_{name}");
+        registry.computed(&name, help, MetricKind::Gauge, move || {
+            state.upgrade().map_or(f64::NAN, |state| read(&state))
+        });
+    };
+    gauge("series", "Series that are active.", |state| state.index.len() as f64);
+    gauge("memory_bytes", "Memory for samples not yet in a segment.", |state| {
+        let live = state.live.read();
+        let frozen: usize = live.frozen.iter().map(|table| table.bytes()).sum();
+        (live.active.bytes() + frozen) as f64
+    });
+    gauge("segments", "Live segments.", |state| state.live.read().segments.len() as f64);
+    gauge("segment_bytes", "Bytes of live segments on disk.", |state| {
+        state.live.read().segments.iter().map(|segment| segment.meta.bytes()).sum::<u64>() as f64
+    });
+    gauge("segment_samples", "Samples in live segments.", |state| {
+        state.live.read().segments.iter().map(|segment| segment.meta.rows).sum::<u64>() as f64
+    });
+    gauge("wal_file_bytes", "Bytes in the open file of the write-ahead log.", |state| {
+        state.log.as_ref().map_or(0.0, |log| log.lock().wal.file_len() as f64)
+    });
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! Durability: what was acknowledged survives `kill -9`, and is read back exactly once.
+//!
+//! The way of a batch: [`Writer::append`] → WAL → memtable, later [`flush`](Upkeep::run_flush) →
+//! segment → manifest, and then only is the WAL cut. Reading takes a [`Snapshot`], one consistent cut
+//! through memtable and segments. The store knows nothing of HTTP, SQL, targets or alerts.
+//!
+//! - `batch`, `series`, `points`: what comes in, what identifies it, what goes out
+//! - `ingest`: the write path in one function, and opening a data directory
+//! - `frame`, `codec`, `wal/`: the log as bytes, written, replayed
+//! - `memtable`: recent samples; `segment/`: Parquet files; `manifest`: which of them are live
+//! - `flush`: from memtable to segment; `retention`: what to delete
+//! - `reader`: snapshots and scans
+
+mod batch;
+mod codec;
+mod config;
+mod error;
+mod flush;
+mod frame;
+mod ingest;
+mod manifest;
+mod memtable;
+mod points;
+mod reader;
+mod retention;
+mod segment;
+mod series;
+mod state;
+mod wal;
+
+pub use batch::{Batch, Times};
+pub use config::StoreConfig;
+pub use error::StoreError;
+pub use flush::Upkeep;
+pub use ingest::{Opened, Writer, open, open_read_only};
+pub use points::Points;
+pub use reader::{Chunk, Reader, Scan, SeriesSummary, Snapshot};
+pub use series::{Series, series_id};
+pub use wal::replay::Replayed;

@@ -1,0 +1,353 @@
+//! Which segments are live. One appended and synced frame is the commit of a change: before it nothing
+//! has happened, after it everything has. See `docs/format/manifest.md`.
+
+use crate::StoreError;
+use crate::codec::{
+    put_i64, put_str, put_u64, take_array, take_count, take_i64, take_str, take_u64,
+};
+use crate::frame;
+use crate::segment::{MetricMeta, SegmentMeta};
+use platform::durable::{self, AppendFile};
+use platform::{PlatformError, crash_point};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tracing::{error, warn};
+
+const CURRENT: &str = "CURRENT";
+const START: u8 = 0;
+const EDIT: u8 = 1;
+const VERSION: u32 = 1;
+
+/// Edits in one file before a new one begins with the state as its first edit.
+const EDITS_PER_FILE: u64 = 1_000;
+
+/// A change of what is live; all of it happens or none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Edit {
+    pub(crate) add: Vec<SegmentMeta>,
+    pub(crate) remove: Vec<String>,
+    /// The WAL is in segments up to here.
+    pub(crate) flushed: Option<u64>,
+}
+
+/// What is live.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Live {
+    pub(crate) segments: BTreeMap<String, SegmentMeta>,
+    pub(crate) flushed: u64,
+}
+
+impl Live {
+    fn apply(&mut self, edit: Edit) {
+        for id in &edit.remove {
+            self.segments.remove(id);
+        }
+        for mut meta in edit.add {
+            // One segment mostly has the metrics of the one before: keep the list once.
+            if let Some((_, before)) = self.segments.last_key_value()
+                && before.metrics == meta.metrics
+            {
+                meta.metrics = Arc::clone(&before.metrics);
+            }
+            self.segments.insert(meta.id.clone(), meta);
+        }
+        self.flushed = self.flushed.max(edit.flushed.unwrap_or(0));
+    }
+}
+
+/// The open manifest.
+#[derive(Debug)]
+pub(crate) struct Manifest {
+    data: PathBuf,
+    file: AppendFile,
+    number: u64,
+    edits: u64,
+    live: Live,
+    /// Set by a failed write: the file's end is unknown, the next commit begins a new file.
+    broken: bool,
+}
+
+/// What reading the manifest gave.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) live: Live,
+    number: u64,
+    edits: u64,
+    sound_len: u64,
+    /// Whether edits in the middle were lost.
+    pub(crate) damaged: bool,
+}
+
+/// Reads the manifest that `CURRENT` names, without changing anything.
+///
+/// # Errors
+/// [`StoreError::NoStore`] when there is none, a file could not be read, or it is of a later version.
+pub(crate) fn read(data: &Path) -> Result<Read, StoreError> {
+    let current = data.join(CURRENT);
+    let name = match std::fs::read_to_string(&current) {
+        Ok(name) => name.trim().to_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(StoreError::NoStore(data.to_owned()));
+        }
+        Err(source) => {
+            return Err(PlatformError::File { attempt: "read", path: current, source }.into());
+        }
+    };
+    let number = name.strip_prefix("MANIFEST-").and_then(|number| number.parse().ok());
+    let number = number.ok_or_else(|| StoreError::Corrupt {
+        id: CURRENT.to_owned(),
+        cause: format!("it names {name:?}, which is no manifest"),
+    })?;
+    let path = data.join(&name);
+    let bytes = std::fs::read(&path).map_err(|source| PlatformError::File {
+        attempt: "read",
+        path: path.clone(),
+        source,
+    })?;
+    let mut live = Live::default();
+    let (mut edits, mut lost) = (0, false);
+    let damage = frame::scan(&bytes, 0, |frame| {
+        match frame.kind {
+            START => check_version(&frame.payload, &path)?,
+            EDIT => match take_edit(&frame.payload) {
+                Some(edit) => live.apply(edit),
+                None => lost = true,
+            },
+            _ => lost = true,
+        }
+        edits += 1;
+        Ok::<_, StoreError>(())
+    })?;
+    let sound_len = damage.torn_at.unwrap_or(bytes.len());
+    if sound_len < bytes.len() {
+        warn!(file = %path.display(), at = sound_len, "torn tail of the manifest ignored; it was no commit");
+    }
+    let damaged = lost || !damage.middle.is_empty();
+    if damaged {
+        error!(file = %path.display(), "damage within the manifest: segments it added may be missing");
+    }
+    Ok(Read { live, number, edits, sound_len: sound_len as u64, damaged })
+}
+
+fn check_version(payload: &[u8], path: &Path) -> Result<(), StoreError> {
+    let found =
+        take_u64(&mut &*payload).and_then(|version| u32::try_from(version).ok()).unwrap_or(0);
+    if found == VERSION {
+        return Ok(());
+    }
+    Err(StoreError::Version { path: path.to_owned(), found, expected: VERSION })
+}
+
+impl Manifest {
+    /// Creates an empty one in a directory without.
+    pub(crate) fn create(data: &Path) -> Result<Self, StoreError> {
+        let file = begin(data, 1, &Live::default())?;
+        Ok(Self {
+            data: data.to_owned(),
+            file,
+            number: 1,
+            edits: 1,
+            live: Live::default(),
+            broken: false,
+        })
+    }
+
+    /// Opens the one that was read, its torn tail cut off.
+    pub(crate) fn open(data: &Path, read: Read) -> Result<Self, StoreError> {
+        let path = data.join(file_name(read.number));
+        let file = AppendFile::open_at(&path, read.sound_len)?;
+        let Read { live, number, edits, .. } = read;
+        Ok(Self { data: data.to_owned(), file, number, edits, live, broken: false })
+    }
+
+    /// Commits `edit`: when this returns, it is durable.
+    ///
+    /// # Errors
+    /// It could not be written or synced; it may or may not have happened, and the next commit settles it.
+    pub(crate) fn commit(&mut self, edit: Edit) -> Result<(), StoreError> {
+        let mut next = self.live.clone();
+        next.apply(edit.clone());
+        if self.broken || self.edits >= EDITS_PER_FILE {
+            self.file = begin(&self.data, self.number + 1, &next)?;
+            let old = self.data.join(file_name(self.number));
+            (self.number, self.edits, self.broken) = (self.number + 1, 1, false);
+            self.live = next;
+            durable::remove_file(&old)?;
+            return Ok(());
+        }
+        let mut bytes = Vec::new();
+        frame::put(&mut bytes, self.edits, EDIT, &put_edit(&edit));
+        crash_point::pass("manifest_before_append");
+        let written = self.file.append(&bytes).and_then(|()| self.file.sync());
+        if let Err(error) = written {
+            self.broken = true;
+            return Err(error.into());
+        }
+        crash_point::pass("manifest_after_sync");
+        self.edits += 1;
+        self.live = next;
+        Ok(())
+    }
+
+    /// What is live.
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
+    }
+}
+
+/// Writes manifest `number` with `live` as its first edit and makes it the current one.
+fn begin(data: &Path, number: u64, live: &Live) -> Result<AppendFile, StoreError> {
+    let path = data.join(file_name(number));
+    durable::remove_file(&path)?; // left by a crash before CURRENT named it
+    let mut file = AppendFile::create(&path)?;
+    let mut start = Vec::new();
+    put_u64(&mut start, u64::from(VERSION));
+    let mut bytes = Vec::new();
+    frame::put(&mut bytes, 0, START, &start);
+    let state = Edit {
+        add: live.segments.values().cloned().collect(),
+        remove: Vec::new(),
+        flushed: Some(live.flushed),
+    };
+    frame::put(&mut bytes, 1, EDIT, &put_edit(&state));
+    file.append(&bytes)?;
+    file.sync()?;
+    crash_point::pass("manifest_before_current");
+    durable::replace(&data.join(CURRENT), format!("{}\n", file_name(number)).as_bytes())?;
+    Ok(file)
+}
+
+fn file_name(number: u64) -> String {
+    format!("MANIFEST-{number:06}")
+}
+
+fn put_edit(edit: &Edit) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_u64(&mut out, edit.flushed.map_or(0, |flushed| flushed + 1));
+    put_u64(&mut out, edit.remove.len() as u64);
+    for id in &edit.remove {
+        put_str(&mut out, id);
+    }
+    put_u64(&mut out, edit.add.len() as u64);
+    for meta in &edit.add {
+        put_str(&mut out, &meta.id);
+        put_str(&mut out, &meta.folder.to_string_lossy());
+        put_i64(&mut out, meta.span.0);
+        put_i64(&mut out, meta.span.1);
+        for number in [meta.rows, meta.series, meta.sequences.0, meta.sequences.1] {
+            put_u64(&mut out, number);
+        }
+        for (size, crc) in meta.files {
+            put_u64(&mut out, size);
+            out.extend_from_slice(&crc.to_le_bytes());
+        }
+        put_u64(&mut out, meta.metrics.len() as u64);
+        for metric in meta.metrics.iter() {
+            put_str(&mut out, &metric.name);
+            put_u64(&mut out, metric.labels.len() as u64);
+            for label in &metric.labels {
+                put_str(&mut out, label);
+            }
+        }
+    }
+    out
+}
+
+fn take_edit(payload: &[u8]) -> Option<Edit> {
+    let input = &mut &*payload;
+    let flushed = take_u64(input)?.checked_sub(1);
+    let count = take_count(input, 1)?;
+    let remove: Option<Vec<String>> =
+        (0..count).map(|_| take_str(input).map(str::to_owned)).collect();
+    let count = take_count(input, 20)?;
+    let add: Option<Vec<SegmentMeta>> = (0..count).map(|_| take_meta(input)).collect();
+    Some(Edit { add: add?, remove: remove?, flushed })
+}
+
+fn take_meta(input: &mut &[u8]) -> Option<SegmentMeta> {
+    let id = take_str(input)?.to_owned();
+    let folder = PathBuf::from(take_str(input)?);
+    let span = (take_i64(input)?, take_i64(input)?);
+    let (rows, series) = (take_u64(input)?, take_u64(input)?);
+    let sequences = (take_u64(input)?, take_u64(input)?);
+    let mut files = [(0, 0); 2];
+    for file in &mut files {
+        *file = (take_u64(input)?, u32::from_le_bytes(take_array::<4>(input)?));
+    }
+    let count = take_count(input, 1)?;
+    let metrics: Option<Vec<MetricMeta>> = (0..count).map(|_| take_metric(input)).collect();
+    Some(SegmentMeta { id, folder, span, rows, series, sequences, files, metrics: metrics?.into() })
+}
+
+fn take_metric(input: &mut &[u8]) -> Option<MetricMeta> {
+    let name = Arc::from(take_str(input)?);
+    let count = take_count(input, 1)?;
+    let labels: Option<Vec<Arc<str>>> =
+        (0..count).map(|_| take_str(input).map(Arc::from)).collect();
+    Some(MetricMeta { name, labels: labels? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(id: &str) -> SegmentMeta {
+        SegmentMeta {
+            id: id.to_owned(),
+            folder: Path::new("seg/raw/2026-11-23").join(id),
+            span: (-5, 9),
+            rows: 7,
+            series: 2,
+            sequences: (3, 8),
+            files: [(100, 0xdead_beef), (20, 1)],
+            metrics: [("a", vec![]), ("b c", vec!["x".into(), "y".into()])]
+                .map(|(name, labels)| MetricMeta { name: name.into(), labels })
+                .into(),
+        }
+    }
+
+    #[test]
+    fn commits_are_read_back_and_a_torn_one_did_not_happen() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut manifest = Manifest::create(dir.path()).unwrap();
+        manifest
+            .commit(Edit { add: vec![meta("1"), meta("2")], flushed: Some(8), ..Edit::default() })
+            .unwrap();
+        let before = manifest.live().clone();
+        let path = dir.path().join("MANIFEST-000001");
+        let len = std::fs::metadata(&path).unwrap().len();
+        manifest
+            .commit(Edit { add: vec![meta("3")], remove: vec!["1".into()], flushed: None })
+            .unwrap();
+        let after = manifest.live().clone();
+        let whole = std::fs::read(&path).unwrap();
+        assert_eq!(read(dir.path()).unwrap().live, after);
+        for end in len as usize..whole.len() {
+            AppendFile::create(&dir.path().join("cut")).unwrap().append(&whole[..end]).unwrap();
+            durable::rename(&dir.path().join("cut"), &path).unwrap();
+            let read = read(dir.path()).unwrap();
+            assert_eq!((&read.live, read.damaged), (&before, false));
+            assert_eq!(Manifest::open(dir.path(), read).unwrap().live(), &before);
+        }
+    }
+
+    #[test]
+    fn a_full_file_is_followed_by_the_next_with_the_same_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut manifest = Manifest::create(dir.path()).unwrap();
+        manifest.edits = EDITS_PER_FILE - 1;
+        for id in ["1", "2", "3"] {
+            manifest.commit(Edit { add: vec![meta(id)], ..Edit::default() }).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(dir.path().join(CURRENT)).unwrap(), "MANIFEST-000002\n");
+        assert!(!dir.path().join("MANIFEST-000001").exists());
+        assert_eq!(&read(dir.path()).unwrap().live, manifest.live());
+    }
+
+    #[test]
+    fn a_directory_without_a_store_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(read(dir.path()), Err(StoreError::NoStore(_))));
+    }
+}

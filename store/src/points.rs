@@ -1,0 +1,120 @@
+//! Points of one series: times ascending, each time once.
+
+/// Times in milliseconds since the epoch, ascending, each once, with their values.
+#[derive(Clone, Debug, Default)]
+pub struct Points {
+    /// The times.
+    pub times: Vec<i64>,
+    /// The values, as many.
+    pub values: Vec<f64>,
+}
+
+impl Points {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.times.is_empty()
+    }
+
+    /// The first and the last time.
+    pub fn span(&self) -> Option<(i64, i64)> {
+        Some((*self.times.first()?, *self.times.last()?))
+    }
+
+    /// Adds a point. Returns whether times still ascend strictly; if not, call [`Points::settle`].
+    pub(crate) fn push(&mut self, time: i64, value: f64) -> bool {
+        let ascends = self.times.last().is_none_or(|last| *last < time);
+        self.times.push(time);
+        self.values.push(value);
+        ascends
+    }
+
+    /// Sorts by time; of equal times the point added last stays.
+    pub(crate) fn settle(&mut self) {
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.sort_by_key(|at| self.times.get(*at).copied()); // stable, so later additions stay later
+        let mut settled = Self::default();
+        for at in order {
+            let (Some(time), Some(value)) = (self.times.get(at), self.values.get(at)) else {
+                continue;
+            };
+            match (settled.times.last(), settled.values.last_mut()) {
+                (Some(last), Some(held)) if last == time => *held = *value,
+                _ => {
+                    settled.times.push(*time);
+                    settled.values.push(*value);
+                }
+            }
+        }
+        *self = settled;
+    }
+
+    /// Keeps the points with `from <= time <= to`.
+    pub(crate) fn clip(&mut self, from: i64, to: i64) {
+        let end = self.times.partition_point(|time| *time <= to);
+        let start = self.times.partition_point(|time| *time < from).min(end);
+        self.times.truncate(end);
+        self.values.truncate(end);
+        self.times.drain(..start);
+        self.values.drain(..start);
+    }
+
+    fn append(&mut self, other: &Self) {
+        self.times.extend_from_slice(&other.times);
+        self.values.extend_from_slice(&other.values);
+    }
+
+    /// Joins runs of one series, the oldest first: of equal times the later run's point stays.
+    ///
+    /// Cost: linear where the runs follow each other, else O(n log n).
+    pub(crate) fn merge<'a>(runs: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut merged = Self::default();
+        let mut ascends = true;
+        for run in runs.into_iter().filter(|run| !run.is_empty()) {
+            if let (Some((_, last)), Some((first, _))) = (merged.span(), run.span()) {
+                ascends &= last < first;
+            }
+            merged.append(run);
+        }
+        if !ascends {
+            merged.settle();
+        }
+        merged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        #[test]
+        fn merging_is_writing_in_order_into_a_map(
+            runs in prop::collection::vec(prop::collection::btree_map(0_i64..40, any::<i32>(), 0..12), 0..5),
+            from in 0_i64..40, to in 0_i64..40,
+        ) {
+            let mut model = BTreeMap::new();
+            let mut list = Vec::new();
+            for run in &runs {
+                model.extend(run.iter().map(|(time, value)| (*time, *value)));
+                list.push(Points {
+                    times: run.keys().copied().collect(),
+                    values: run.values().map(|value| f64::from(*value)).collect(),
+                });
+            }
+            let mut merged = Points::merge(&list);
+            merged.clip(from, to);
+            let read: Vec<(i64, i32)> =
+                merged.times.iter().zip(&merged.values).map(|(t, v)| (*t, *v as i32)).collect();
+            let expected: Vec<(i64, i32)> =
+                model.into_iter().filter(|(time, _)| (from..=to).contains(time)).collect();
+            prop_assert_eq!(read, expected);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Segments: immutable folders of two Parquet files, `samples.parquet` sorted by (series, time) and
+//! `series.parquet`, the index into it. See `docs/format/segment.md`.
+
+pub(crate) mod read;
+pub(crate) mod scaled;
+pub(crate) mod schema;
+pub(crate) mod write;
+
+use crate::StoreError;
+use crate::segment::read::Index;
+use model::Timestamp;
+use platform::PlatformError;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The samples' file within a segment.
+pub(crate) const SAMPLES: &str = "samples.parquet";
+/// The index' file within a segment.
+pub(crate) const SERIES: &str = "series.parquet";
+
+/// What the manifest keeps of a segment.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SegmentMeta {
+    /// A ULID, also the folder's name.
+    pub(crate) id: String,
+    /// The folder relative to the data directory.
+    pub(crate) folder: PathBuf,
+    /// First and last time.
+    pub(crate) span: (i64, i64),
+    pub(crate) rows: u64,
+    pub(crate) series: u64,
+    /// First and last WAL sequence.
+    pub(crate) sequences: (u64, u64),
+    /// Size and crc32c of the samples' and of the index' file.
+    pub(crate) files: [(u64, u32); 2],
+    /// The metrics in it, ascending by name.
+    pub(crate) metrics: Arc<[MetricMeta]>,
+}
+
+/// A metric with the names of its labels: the columns of its table, known without opening a file.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct MetricMeta {
+    pub(crate) name: Arc<str>,
+    pub(crate) labels: Vec<Arc<str>>,
+}
+
+impl SegmentMeta {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.iter().map(|(size, _)| size).sum()
+    }
+
+    /// The metric of that name, if it is in here.
+    pub(crate) fn metric(&self, name: &str) -> Option<&MetricMeta> {
+        let at = self.metrics.binary_search_by(|have| have.name.as_ref().cmp(name)).ok()?;
+        self.metrics.get(at)
+    }
+}
+
+/// The folder for segments of raw samples of one UTC day, relative to the data directory.
+pub(crate) fn day_folder(time: i64) -> PathBuf {
+    let day = Timestamp(Timestamp(time).day().saturating_mul(86_400_000)).to_string();
+    let date = day.split('T').next().unwrap_or("unknown").replace(' ', "");
+    Path::new("seg").join("raw").join(date)
+}
+
+/// A segment that a version of the store holds. It stays on disk as long as anyone holds it.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) meta: SegmentMeta,
+    path: PathBuf,
+    verified: AtomicBool,
+    doomed: AtomicBool,
+}
+
+impl Segment {
+    pub(crate) fn new(data: &Path, meta: SegmentMeta) -> Self {
+        let path = data.join(&meta.folder);
+        Self { meta, path, verified: AtomicBool::new(false), doomed: AtomicBool::new(false) }
+    }
+
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the folder once the last holder lets go. Call after the manifest has forgotten it.
+    pub(crate) fn doom(&self) {
+        self.doomed.store(true, Ordering::Release);
+    }
+
+    /// Compares both files with their checksums in the manifest; the second call is free.
+    ///
+    /// # Errors
+    /// A file is missing, cut or changed.
+    pub(crate) fn verify(&self) -> Result<(), StoreError> {
+        if self.verified.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        for (name, (size, crc)) in [SAMPLES, SERIES].into_iter().zip(self.meta.files) {
+            let corrupt = |cause: String| StoreError::Corrupt { id: self.meta.id.clone(), cause };
+            let path = self.path.join(name);
+            let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound => corrupt(format!("{name} is missing")),
+                _ => PlatformError::File { attempt: "read", path, source }.into(),
+            })?;
+            if bytes.len() as u64 != size {
+                return Err(corrupt(format!("{name} has {} bytes instead of {size}", bytes.len())));
+            }
+            if crc32c::crc32c(&bytes) != crc {
+                return Err(corrupt(format!("{name} fails its checksum")));
+            }
+        }
+        self.verified.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Reads the index.
+    ///
+    /// # Errors
+    /// The segment is damaged.
+    pub(crate) fn index(&self) -> Result<Index, StoreError> {
+        self.verify()?;
+        Index::read(self)
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if self.doomed.load(Ordering::Acquire)
+            && let Err(error) = platform::durable::remove_dir(&self.path)
+        {
+            tracing::warn!(%error, "a segment that is no longer used stays on disk until the next start");
+        }
+    }
+}

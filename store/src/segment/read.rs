@@ -1,0 +1,233 @@
+//! From a segment's folder to series and points: the index first, then exact row selections.
+
+use super::{SAMPLES, SERIES, Segment, scaled, schema};
+use crate::StoreError;
+use crate::points::Points;
+use arrow::array::{
+    Array, AsArray, Float64Array, Int8Array, Int64Array, MapArray, RecordBatch, StringArray,
+    TimestampMillisecondArray, UInt64Array,
+};
+use arrow::datatypes::{Float64Type, Int8Type, Int64Type, TimestampMillisecondType, UInt64Type};
+use model::{Labels, SeriesKey};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder, RowSelection,
+};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::PageIndexPolicy;
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+const BATCH_ROWS: usize = 8_192;
+
+/// A segment's index in memory.
+#[derive(Debug)]
+pub(crate) struct Index {
+    /// The series in the order of (metric, labels), so that a metric's are together.
+    entries: Vec<IndexEntry>,
+    /// The footer of the samples' file, so that it is read once.
+    samples: ArrowReaderMetadata,
+    bytes: usize,
+}
+
+/// Where one series lies in a segment.
+#[derive(Clone, Debug)]
+pub(crate) struct IndexEntry {
+    pub(crate) id: u64,
+    pub(crate) key: Arc<SeriesKey>,
+    pub(crate) rows: Range<usize>,
+    pub(crate) span: (i64, i64),
+}
+
+impl Index {
+    pub(crate) fn read(segment: &Segment) -> Result<Self, StoreError> {
+        let path = segment.path().join(SERIES);
+        let failed = parquet_failed(&path);
+        let corrupt = |cause: &str| StoreError::Corrupt {
+            id: segment.meta.id.clone(),
+            cause: format!("{SERIES}: {cause}"),
+        };
+        let file = open(&path)?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(&failed)?;
+        check_version(builder.metadata().file_metadata().key_value_metadata(), &path)?;
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for batch in builder.with_batch_size(BATCH_ROWS).build().map_err(&failed)? {
+            let batch = batch.map_err(|error| failed(error.into()))?;
+            take_entries(&batch, &mut entries, &mut bytes)
+                .ok_or_else(|| corrupt("unexpected columns"))?;
+        }
+        let path = segment.path().join(SAMPLES);
+        let file = open(&path)?;
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+        let samples = ArrowReaderMetadata::load(&file, options).map_err(parquet_failed(&path))?;
+        bytes += samples.metadata().memory_size();
+        let last = entries.last().map_or(0, |entry: &IndexEntry| entry.rows.end);
+        if last as u64 != segment.meta.rows {
+            return Err(corrupt("rows do not add up"));
+        }
+        Ok(Self { entries, samples, bytes })
+    }
+
+    /// The series of one metric.
+    pub(crate) fn metric(&self, metric: &str) -> &[IndexEntry] {
+        let start = self.entries.partition_point(|entry| entry.key.metric.as_ref() < metric);
+        let rest = self.entries.get(start..).unwrap_or_default();
+        let len = rest.partition_point(|entry| entry.key.metric.as_ref() == metric);
+        rest.get(..len).unwrap_or_default()
+    }
+
+    /// Rough bytes taken.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+fn take_entries(
+    batch: &RecordBatch,
+    entries: &mut Vec<IndexEntry>,
+    bytes: &mut usize,
+) -> Option<()> {
+    let numbers = |name| -> Option<&UInt64Array> {
+        batch.column_by_name(name)?.as_primitive_opt::<UInt64Type>()
+    };
+    let times = |name| -> Option<&TimestampMillisecondArray> {
+        batch.column_by_name(name)?.as_primitive_opt::<TimestampMillisecondType>()
+    };
+    let (ids, starts, rows) = (numbers("series")?, numbers("row_start")?, numbers("rows")?);
+    let (min, max) = (times("min_time")?, times("max_time")?);
+    let metrics = batch.column_by_name("metric")?.as_string_opt::<i32>()?;
+    let labels = batch.column_by_name("labels")?.as_map_opt()?;
+    for at in 0..batch.num_rows() {
+        let key = SeriesKey::new(metrics.value(at), take_labels(labels, at)?);
+        let start = usize::try_from(starts.value(at)).ok()?;
+        let end = start.checked_add(usize::try_from(rows.value(at)).ok()?)?;
+        if entries.last().map_or(0, |last| last.rows.end) != start {
+            return None;
+        }
+        *bytes += key.text_len() + 160;
+        entries.push(IndexEntry {
+            id: ids.value(at),
+            key: Arc::new(key),
+            rows: start..end,
+            span: (min.value(at), max.value(at)),
+        });
+    }
+    Some(())
+}
+
+fn take_labels(labels: &MapArray, at: usize) -> Option<Labels> {
+    let entry = labels.value(at);
+    let names: &StringArray = entry.column(0).as_string_opt()?;
+    let values: &StringArray = entry.column(1).as_string_opt()?;
+    Some(Labels::from_pairs(names.iter().flatten().zip(values.iter().flatten())))
+}
+
+/// Reads the points of chosen series, one series after the other.
+pub(crate) struct SeriesReader {
+    reader: ParquetRecordBatchReader,
+    wanted: std::vec::IntoIter<IndexEntry>,
+    batch: Option<(RecordBatch, usize)>,
+    id: String,
+}
+
+impl SeriesReader {
+    /// `wanted` ascend by rows, as the index gives them.
+    pub(crate) fn open(
+        segment: &Segment,
+        index: &Index,
+        wanted: Vec<IndexEntry>,
+    ) -> Result<Self, StoreError> {
+        let path = segment.path().join(SAMPLES);
+        let total = usize::try_from(segment.meta.rows).unwrap_or(usize::MAX);
+        let ranges = wanted.iter().map(|entry| entry.rows.clone());
+        let selection = RowSelection::from_consecutive_ranges(ranges, total);
+        let metadata = index.samples.clone();
+        let columns =
+            ProjectionMask::columns(metadata.parquet_schema(), ["ts", "scale", "vi", "vf"]);
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(open(&path)?, metadata)
+            .with_projection(columns)
+            .with_row_selection(selection)
+            .with_batch_size(BATCH_ROWS)
+            .build()
+            .map_err(parquet_failed(&path))?;
+        Ok(Self { reader, wanted: wanted.into_iter(), batch: None, id: segment.meta.id.clone() })
+    }
+
+    /// The next series with all its points; `None` after the last.
+    pub(crate) fn next_series(&mut self) -> Result<Option<(IndexEntry, Points)>, StoreError> {
+        let Some(entry) = self.wanted.next() else { return Ok(None) };
+        let mut points = Points::default();
+        let mut left = entry.rows.len();
+        while left > 0 {
+            let (batch, from) = match self.batch.take() {
+                Some(open) => open,
+                None => (self.next_batch()?, 0),
+            };
+            let count = left.min(batch.num_rows() - from);
+            take_points(&batch.slice(from, count), &mut points)
+                .ok_or_else(|| self.corrupt("unexpected columns".to_owned()))?;
+            left -= count;
+            if from + count < batch.num_rows() {
+                self.batch = Some((batch, from + count));
+            }
+        }
+        Ok(Some((entry, points)))
+    }
+
+    fn next_batch(&mut self) -> Result<RecordBatch, StoreError> {
+        match self.reader.next() {
+            Some(Ok(batch)) => Ok(batch),
+            Some(Err(error)) => Err(self.corrupt(error.to_string())),
+            None => Err(self.corrupt("fewer rows than its index says".to_owned())),
+        }
+    }
+
+    fn corrupt(&self, cause: String) -> StoreError {
+        StoreError::Corrupt { id: self.id.clone(), cause: format!("{SAMPLES}: {cause}") }
+    }
+}
+
+fn take_points(batch: &RecordBatch, points: &mut Points) -> Option<()> {
+    let ts = batch.column_by_name("ts")?.as_primitive_opt::<TimestampMillisecondType>()?;
+    let scale: &Int8Array = batch.column_by_name("scale")?.as_primitive_opt::<Int8Type>()?;
+    let vi: &Int64Array = batch.column_by_name("vi")?.as_primitive_opt::<Int64Type>()?;
+    let vf: &Float64Array = batch.column_by_name("vf")?.as_primitive_opt::<Float64Type>()?;
+    points.times.extend_from_slice(ts.values());
+    points.values.reserve(ts.len());
+    for at in 0..ts.len() {
+        points.values.push(if vi.is_valid(at) {
+            scaled::from_integer(vi.value(at), scale.value(at))
+        } else {
+            vf.value(at)
+        });
+    }
+    Some(())
+}
+
+fn open(path: &Path) -> Result<File, StoreError> {
+    File::open(path).map_err(|source| {
+        platform::PlatformError::File { attempt: "open", path: path.to_owned(), source }.into()
+    })
+}
+
+fn parquet_failed(path: &Path) -> impl Fn(ParquetError) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Parquet { attempt: "read", path: path.clone(), source }
+}
+
+fn check_version(
+    metadata: Option<&Vec<parquet::file::metadata::KeyValue>>,
+    path: &Path,
+) -> Result<(), StoreError> {
+    let mut pairs = metadata.into_iter().flatten();
+    let version = pairs.find(|pair| pair.key == "forerunner.version");
+    let found = version.and_then(|pair| pair.value.as_ref()?.parse().ok()).unwrap_or(0);
+    if found == schema::VERSION {
+        return Ok(());
+    }
+    Err(StoreError::Version { path: path.to_owned(), found, expected: schema::VERSION })
+}

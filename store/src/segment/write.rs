@@ -1,0 +1,332 @@
+//! From sorted series to a segment's folder, in bounded memory: one batch of rows and one row group.
+
+use super::{MetricMeta, SAMPLES, SERIES, SegmentMeta, day_folder, scaled, schema};
+use crate::StoreError;
+use crate::points::Points;
+use crate::series::Series;
+use arrow::array::{
+    ArrayRef, Float64Builder, Int8Builder, Int64Builder, MapBuilder, RecordBatch, StringBuilder,
+    StringDictionaryBuilder, TimestampMillisecondBuilder, UInt32Builder, UInt64Builder,
+};
+use arrow::datatypes::{Int32Type, Schema};
+use parquet::arrow::ArrowWriter;
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use platform::{PlatformError, durable};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Rows built in memory before they are encoded.
+const BATCH_ROWS: usize = 65_536;
+
+/// Writes a segment into the new folder `tmp/<id>` and syncs it. `None` when there is no point.
+///
+/// `series` come in the order of (metric, labels).
+///
+/// # Errors
+/// A file could not be written or synced.
+pub(crate) fn write(
+    data: &Path,
+    id: &str,
+    sequences: (u64, u64),
+    series: impl Iterator<Item = (Series, Points)>,
+) -> Result<Option<SegmentMeta>, StoreError> {
+    let folder = data.join("tmp").join(id);
+    durable::create_dir(&folder)?;
+    let samples = Output::create(
+        &folder.join(SAMPLES),
+        schema::samples(),
+        schema::samples_properties(sequences),
+    )?;
+    let index = Output::create(
+        &folder.join(SERIES),
+        schema::series(),
+        schema::series_properties(sequences),
+    )?;
+    let mut writer =
+        SegmentWriter { samples, index, rows: Rows::default(), entries: Entries::default() };
+    let mut metrics: Vec<MetricMeta> = Vec::new();
+    let (mut sid, mut row) = (0_u32, 0_u64);
+    let mut span: Option<(i64, i64)> = None;
+    for (series, points) in series {
+        let Some((min, max)) = points.span() else { continue };
+        note_metric(&mut metrics, &series);
+        writer.add(&series, &points, sid, row, (min, max))?;
+        span = Some(span.map_or((min, max), |(a, b): (i64, i64)| (a.min(min), b.max(max))));
+        sid += 1;
+        row += points.len() as u64;
+    }
+    let Some(span) = span else {
+        durable::remove_dir(&folder)?;
+        return Ok(None);
+    };
+    let files = writer.finish()?;
+    durable::sync_dir(&folder)?;
+    let folder = day_folder(span.0).join(id);
+    let series = u64::from(sid);
+    Ok(Some(SegmentMeta {
+        id: id.to_owned(),
+        folder,
+        span,
+        rows: row,
+        series,
+        sequences,
+        files,
+        metrics: metrics.into(),
+    }))
+}
+
+fn note_metric(metrics: &mut Vec<MetricMeta>, series: &Series) {
+    let name = series.key().metric.as_ref();
+    if metrics.last().is_none_or(|last| last.name.as_ref() != name) {
+        metrics.push(MetricMeta { name: Arc::from(name), labels: Vec::new() });
+    }
+    let Some(metric) = metrics.last_mut() else { return };
+    for (label, _) in series.key().labels.iter() {
+        if let Err(at) = metric.labels.binary_search_by(|have| have.as_ref().cmp(label)) {
+            metric.labels.insert(at, Arc::from(label));
+        }
+    }
+}
+
+struct SegmentWriter {
+    samples: Output,
+    index: Output,
+    rows: Rows,
+    entries: Entries,
+}
+
+impl SegmentWriter {
+    fn add(
+        &mut self,
+        series: &Series,
+        points: &Points,
+        sid: u32,
+        row_start: u64,
+        span: (i64, i64),
+    ) -> Result<(), StoreError> {
+        let scale = scaled::choose(&points.values);
+        let mut from = 0;
+        while from < points.len() {
+            let room = BATCH_ROWS - self.rows.len;
+            let to = points.len().min(from + room);
+            self.rows.add(&series.key().metric, sid, scale, points, from..to);
+            from = to;
+            if self.rows.len == BATCH_ROWS {
+                let columns = self.rows.finish();
+                self.samples.write(columns)?;
+            }
+        }
+        self.entries.add(series, sid, row_start, points.len() as u64, span, &self.index)?;
+        if self.entries.len == BATCH_ROWS {
+            let columns = self.entries.finish();
+            self.index.write(columns)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<[(u64, u32); 2], StoreError> {
+        let columns = self.rows.finish();
+        self.samples.write(columns)?;
+        let columns = self.entries.finish();
+        self.index.write(columns)?;
+        Ok([self.samples.close()?, self.index.close()?])
+    }
+}
+
+/// Rows of `samples.parquet` not yet encoded.
+#[derive(Default)]
+struct Rows {
+    len: usize,
+    metric: StringDictionaryBuilder<Int32Type>,
+    sid: UInt32Builder,
+    ts: TimestampMillisecondBuilder,
+    scale: Int8Builder,
+    vi: Int64Builder,
+    vf: Float64Builder,
+}
+
+impl Rows {
+    fn add(
+        &mut self,
+        metric: &str,
+        sid: u32,
+        scale: Option<i8>,
+        points: &Points,
+        range: std::ops::Range<usize>,
+    ) {
+        let count = range.len();
+        self.metric.append_n(metric, count).unwrap_or_default();
+        self.sid.append_value_n(sid, count);
+        self.scale.append_value_n(scale.unwrap_or(0), count);
+        self.ts.append_slice(points.times.get(range.clone()).unwrap_or_default());
+        for value in points.values.get(range).unwrap_or_default() {
+            match scale.and_then(|scale| scaled::to_integer(*value, scale)) {
+                Some(integer) => {
+                    self.vi.append_value(integer);
+                    self.vf.append_null();
+                }
+                None => {
+                    self.vi.append_null();
+                    self.vf.append_value(*value);
+                }
+            }
+        }
+        self.len += count;
+    }
+
+    fn finish(&mut self) -> Vec<ArrayRef> {
+        self.len = 0;
+        vec![
+            Arc::new(self.metric.finish()),
+            Arc::new(self.sid.finish()),
+            Arc::new(self.ts.finish().with_timezone("UTC")),
+            Arc::new(self.scale.finish()),
+            Arc::new(self.vi.finish()),
+            Arc::new(self.vf.finish()),
+        ]
+    }
+}
+
+/// Rows of `series.parquet` not yet encoded.
+struct Entries {
+    len: usize,
+    sid: UInt32Builder,
+    series: UInt64Builder,
+    metric: StringBuilder,
+    labels: MapBuilder<StringBuilder, StringBuilder>,
+    row_start: UInt64Builder,
+    rows: UInt64Builder,
+    min: TimestampMillisecondBuilder,
+    max: TimestampMillisecondBuilder,
+}
+
+impl Default for Entries {
+    fn default() -> Self {
+        Self {
+            len: 0,
+            sid: UInt32Builder::new(),
+            series: UInt64Builder::new(),
+            metric: StringBuilder::new(),
+            labels: MapBuilder::new(None, StringBuilder::new(), StringBuilder::new()),
+            row_start: UInt64Builder::new(),
+            rows: UInt64Builder::new(),
+            min: TimestampMillisecondBuilder::new(),
+            max: TimestampMillisecondBuilder::new(),
+        }
+    }
+}
+
+impl Entries {
+    fn add(
+        &mut self,
+        series: &Series,
+        sid: u32,
+        row_start: u64,
+        rows: u64,
+        span: (i64, i64),
+        output: &Output,
+    ) -> Result<(), StoreError> {
+        self.sid.append_value(sid);
+        self.series.append_value(series.id());
+        self.metric.append_value(&series.key().metric);
+        for (name, value) in series.key().labels.iter() {
+            self.labels.keys().append_value(name);
+            self.labels.values().append_value(value);
+        }
+        self.labels.append(true).map_err(|error| output.failed(error.into()))?;
+        self.row_start.append_value(row_start);
+        self.rows.append_value(rows);
+        self.min.append_value(span.0);
+        self.max.append_value(span.1);
+        self.len += 1;
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Vec<ArrayRef> {
+        self.len = 0;
+        vec![
+            Arc::new(self.sid.finish()),
+            Arc::new(self.series.finish()),
+            Arc::new(self.metric.finish()),
+            Arc::new(self.labels.finish()),
+            Arc::new(self.row_start.finish()),
+            Arc::new(self.rows.finish()),
+            Arc::new(self.min.finish().with_timezone("UTC")),
+            Arc::new(self.max.finish().with_timezone("UTC")),
+        ]
+    }
+}
+
+/// A Parquet file being written, its size and checksum kept along.
+struct Output {
+    writer: ArrowWriter<Summed>,
+    schema: Arc<Schema>,
+    path: PathBuf,
+}
+
+impl Output {
+    fn create(
+        path: &Path,
+        schema: Arc<Schema>,
+        properties: WriterProperties,
+    ) -> Result<Self, StoreError> {
+        let file = File::create_new(path).map_err(|source| PlatformError::File {
+            attempt: "create",
+            path: path.to_owned(),
+            source,
+        })?;
+        let sink = Summed { file: BufWriter::with_capacity(256 << 10, file), size: 0, crc: 0 };
+        let writer = ArrowWriter::try_new(sink, Arc::clone(&schema), Some(properties)).map_err(
+            |source| StoreError::Parquet { attempt: "create", path: path.to_owned(), source },
+        )?;
+        Ok(Self { writer, schema, path: path.to_owned() })
+    }
+
+    fn failed(&self, source: ParquetError) -> StoreError {
+        StoreError::Parquet { attempt: "write", path: self.path.clone(), source }
+    }
+
+    fn write(&mut self, columns: Vec<ArrayRef>) -> Result<(), StoreError> {
+        if columns.first().is_none_or(|column| column.is_empty()) {
+            return Ok(());
+        }
+        RecordBatch::try_new(Arc::clone(&self.schema), columns)
+            .map_err(ParquetError::from)
+            .and_then(|batch| self.writer.write(&batch))
+            .map_err(|source| self.failed(source))
+    }
+
+    /// Completes and syncs the file. Returns its size and checksum.
+    fn close(self) -> Result<(u64, u32), StoreError> {
+        let Self { writer, path, .. } = self;
+        let failed =
+            |source| StoreError::Parquet { attempt: "complete", path: path.clone(), source };
+        let mut sink = writer.into_inner().map_err(failed)?;
+        sink.flush().and_then(|()| sink.file.get_ref().sync_all()).map_err(|source| {
+            PlatformError::File { attempt: "sync", path: path.clone(), source }
+        })?;
+        Ok((sink.size, sink.crc))
+    }
+}
+
+struct Summed {
+    file: BufWriter<File>,
+    size: u64,
+    crc: u32,
+}
+
+impl Write for Summed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.crc = crc32c::crc32c_append(self.crc, bytes.get(..written).unwrap_or_default());
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

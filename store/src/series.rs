@@ -1,0 +1,207 @@
+//! From metric name and labels to a handle on the series and back, within limits.
+//!
+//! Invariant: two handles are equal exactly when their keys are. A series that nobody holds any more,
+//! neither a target's layout nor a memtable, is forgotten at the next [`SeriesIndex::forget_unused`].
+
+use crate::{StoreConfig, StoreError};
+use model::SeriesKey;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A handle on one series. Cheap to clone; holding it keeps the series known.
+#[derive(Clone, Debug)]
+pub struct Series(Arc<Entry>);
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    id: u64,
+    key: Arc<SeriesKey>,
+}
+
+impl Series {
+    /// Metric name and labels.
+    pub fn key(&self) -> &SeriesKey {
+        &self.0.key
+    }
+
+    /// The same, to keep.
+    pub fn shared_key(&self) -> Arc<SeriesKey> {
+        Arc::clone(&self.0.key)
+    }
+
+    /// The id that SQL shows: a hash of the key, the same in every process.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// A number that is this series' alone for the life of the process.
+    pub(crate) fn number(&self) -> u64 {
+        self.0.number
+    }
+}
+
+impl PartialEq for Series {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.number == other.0.number
+    }
+}
+
+impl Eq for Series {}
+
+impl Hash for Series {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.number.hash(state);
+    }
+}
+
+/// The id of a series: XXH3-64 over its exposition form.
+pub fn series_id(key: &SeriesKey) -> u64 {
+    twox_hash::XxHash3_64::oneshot(key.to_string().as_bytes())
+}
+
+/// All series that are known now.
+#[derive(Debug)]
+pub(crate) struct SeriesIndex {
+    limits: Limits,
+    next: AtomicU64,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Limits {
+    series: usize,
+    per_metric: usize,
+    labels: usize,
+    text: usize,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_key: HashMap<Arc<SeriesKey>, Series>,
+    per_metric: HashMap<Box<str>, usize>,
+}
+
+impl SeriesIndex {
+    pub(crate) fn new(config: &StoreConfig) -> Self {
+        let limits = Limits {
+            series: config.max_series,
+            per_metric: config.max_series_per_metric,
+            labels: config.max_labels,
+            text: config.max_text_size.as_usize(),
+        };
+        Self { limits, next: AtomicU64::new(0), known: Mutex::default() }
+    }
+
+    /// The handle of `key`; a new series must be within the limits.
+    pub(crate) fn admit(&self, key: &SeriesKey) -> Result<Series, StoreError> {
+        let mut known = self.known.lock();
+        if let Some(series) = known.by_key.get(key) {
+            return Ok(series.clone());
+        }
+        self.limits.check(key, &known)?;
+        Ok(self.insert(&mut known, key.clone()))
+    }
+
+    /// The handle of a series that was admitted before, by an earlier process.
+    pub(crate) fn restore(&self, key: SeriesKey) -> Series {
+        let mut known = self.known.lock();
+        match known.by_key.get(&key) {
+            Some(series) => series.clone(),
+            None => self.insert(&mut known, key),
+        }
+    }
+
+    fn insert(&self, known: &mut Known, key: SeriesKey) -> Series {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let key = Arc::new(key);
+        let id = series_id(&key);
+        let series = Series(Arc::new(Entry { number, id, key: Arc::clone(&key) }));
+        *known.per_metric.entry(key.metric.clone()).or_default() += 1;
+        known.by_key.insert(key, series.clone());
+        series
+    }
+
+    /// Forgets every series that nobody else holds.
+    pub(crate) fn forget_unused(&self) {
+        let mut known = self.known.lock();
+        let Known { by_key, per_metric } = &mut *known;
+        by_key.retain(|key, series| {
+            let used = Arc::strong_count(&series.0) > 1;
+            if !used && let Some(count) = per_metric.get_mut(&key.metric) {
+                *count -= 1;
+            }
+            used
+        });
+        per_metric.retain(|_, count| *count > 0);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.known.lock().by_key.len()
+    }
+}
+
+impl Limits {
+    fn check(&self, key: &SeriesKey, known: &Known) -> Result<(), StoreError> {
+        let refuse = |what: String, limit: usize| Err(StoreError::Limit { what, limit });
+        let metric = &key.metric;
+        let too_long = |text: &str| text.len() > self.text;
+        if too_long(metric) {
+            return refuse("the length of a metric name".to_owned(), self.text);
+        }
+        if let Some((name, _)) = key.labels.iter().find(|(n, v)| too_long(n) || too_long(v)) {
+            let shown: String = name.chars().take(80).collect();
+            return refuse(format!("the length of label {shown:?} of {metric}"), self.text);
+        }
+        if key.labels.len() > self.labels {
+            return refuse(format!("the number of labels of {metric}"), self.labels);
+        }
+        if known.per_metric.get(metric).is_some_and(|count| *count >= self.per_metric) {
+            return refuse(format!("the number of series of {metric}"), self.per_metric);
+        }
+        if known.by_key.len() >= self.series {
+            return refuse("the number of series".to_owned(), self.series);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::Labels;
+
+    fn key(metric: &str, value: &str) -> SeriesKey {
+        SeriesKey::new(metric, Labels::from_pairs([("x", value)]))
+    }
+
+    #[test]
+    fn a_series_over_a_limit_is_refused_and_known_ones_stay() {
+        let config = StoreConfig { max_series: 3, max_series_per_metric: 2, ..Default::default() };
+        let index = SeriesIndex::new(&config);
+        let first = index.admit(&key("a", "1")).unwrap();
+        let _second = index.admit(&key("a", "2")).unwrap();
+        let refused = index.admit(&key("a", "3")).unwrap_err().to_string();
+        assert_eq!(refused, "series refused: the number of series of a is over the limit of 2");
+        let _third = index.admit(&key("b", "1")).unwrap();
+        assert!(index.admit(&key("c", "1")).is_err());
+        assert_eq!(index.admit(&key("a", "1")).unwrap(), first);
+        let long = index.admit(&key("a", &"v".repeat(5000))).unwrap_err().to_string();
+        assert!(long.contains("label \"x\" of a"), "{long}");
+    }
+
+    #[test]
+    fn a_series_that_nobody_holds_makes_room() {
+        let config = StoreConfig { max_series: 1, ..Default::default() };
+        let index = SeriesIndex::new(&config);
+        let held = index.admit(&key("a", "1")).unwrap();
+        index.forget_unused();
+        assert!(index.admit(&key("a", "2")).is_err());
+        drop(held);
+        index.forget_unused();
+        assert!(index.admit(&key("a", "2")).is_ok());
+    }
+}

@@ -1,0 +1,207 @@
+//! What the writer, the reader and the upkeep share: the log, the recent samples and the live segments.
+
+use crate::manifest::{Edit, Manifest};
+use crate::memtable::Memtable;
+use crate::segment::Segment;
+use crate::segment::read::Index;
+use crate::series::SeriesIndex;
+use crate::wal::writer::WalWriter;
+use crate::{StoreConfig, StoreError};
+use parking_lot::{Mutex, RwLock};
+use platform::durable;
+use platform::lock::DirLock;
+use runtime::Clock;
+use std::collections::HashMap;
+use std::sync::Arc;
+use telemetry::{Counter, Registry};
+use tokio::sync::Notify;
+use tracing::error;
+
+/// The store behind its handles.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) config: StoreConfig,
+    pub(crate) clock: Clock,
+    pub(crate) index: SeriesIndex,
+    /// `None` when opened for reading only. Locked before `live` where both are.
+    pub(crate) log: Option<Mutex<Log>>,
+    pub(crate) live: RwLock<Live>,
+    pub(crate) flush_wanted: Notify,
+    pub(crate) meters: Meters,
+    pub(crate) indexes: Mutex<IndexCache>,
+    pub(crate) _lock: DirLock,
+}
+
+/// The write side.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) wal: WalWriter,
+    pub(crate) manifest: Manifest,
+}
+
+/// What a snapshot is a copy of; it changes as a whole, under its lock.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    pub(crate) active: Memtable,
+    pub(crate) active_since: i64,
+    /// Being written to segments, the oldest first.
+    pub(crate) frozen: Vec<Arc<Memtable>>,
+    /// By first time.
+    pub(crate) segments: Arc<Vec<Arc<Segment>>>,
+}
+
+/// What the store counts about itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Meters {
+    pub(crate) samples: Counter,
+    pub(crate) late: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) append_failures: Counter,
+    pub(crate) syncs: Counter,
+    pub(crate) sync_failures: Counter,
+    pub(crate) flushes: Counter,
+    pub(crate) flush_failures: Counter,
+    pub(crate) quarantined: Counter,
+    pub(crate) expired: Counter,
+    pub(crate) torn_bytes: Counter,
+    pub(crate) damaged_bytes: Counter,
+    pub(crate) replayed: Counter,
+    pub(crate) durable_sequence: telemetry::Gauge,
+}
+
+impl Meters {
+    pub(crate) fn new(registry: &Registry) -> Self {
+        let counter =
+            |name: &str, help: &str| registry.counter(&format!("forerunner_store_{name}"), help);
+        Self {
+            samples: counter("samples_total", "Samples taken in."),
+            late: counter(
+                "untimely_samples_total",
+                "Samples refused because their time lies too far off.",
+            ),
+            refused: counter("refused_series_total", "New series refused by a limit."),
+            append_failures: counter("append_failures_total", "Batches that could not be logged."),
+            syncs: counter("wal_syncs_total", "Syncs of the write-ahead log."),
+            sync_failures: counter(
+                "wal_sync_failures_total",
+                "Syncs of the write-ahead log that failed.",
+            ),
+            flushes: counter("flushes_total", "Memtables written to segments."),
+            flush_failures: counter(
+                "flush_failures_total",
+                "Attempts to write a segment that failed.",
+            ),
+            quarantined: counter("quarantined_segments_total", "Damaged segments set aside."),
+            expired: counter("expired_segments_total", "Segments deleted by retention."),
+            torn_bytes: counter(
+                "wal_torn_bytes_total",
+                "Bytes cut from the tail of the log at start.",
+            ),
+            damaged_bytes: counter(
+                "wal_damaged_bytes_total",
+                "Bytes stepped over within the log at start.",
+            ),
+            replayed: counter(
+                "wal_replayed_samples_total",
+                "Samples read back from the log at start.",
+            ),
+            durable_sequence: registry.gauge(
+                "forerunner_store_durable_sequence",
+                "Last log sequence that survives power loss.",
+            ),
+        }
+    }
+}
+
+/// Indexes of segments in use, the least recently used dropped over a size.
+#[derive(Debug, Default)]
+pub(crate) struct IndexCache {
+    held: HashMap<String, (Arc<Index>, u64)>,
+    bytes: usize,
+    uses: u64,
+}
+
+impl State {
+    /// The index of `segment`, read if it is not at hand. Damage sets the segment aside.
+    pub(crate) fn index_of(&self, segment: &Segment) -> Result<Arc<Index>, StoreError> {
+        {
+            let mut cache = self.indexes.lock();
+            cache.uses += 1;
+            let uses = cache.uses;
+            if let Some((index, used)) = cache.held.get_mut(&segment.meta.id) {
+                *used = uses;
+                return Ok(Arc::clone(index));
+            }
+        }
+        let index = Arc::new(segment.index()?);
+        let mut cache = self.indexes.lock();
+        let used = cache.uses;
+        if cache.held.insert(segment.meta.id.clone(), (Arc::clone(&index), used)).is_none() {
+            cache.bytes += index.bytes();
+        }
+        while cache.bytes > self.config.index_cache_size.as_usize() && cache.held.len() > 1 {
+            let oldest =
+                cache.held.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| id.clone());
+            let Some((dropped, _)) = oldest.and_then(|id| cache.held.remove(&id)) else { break };
+            cache.bytes = cache.bytes.saturating_sub(dropped.bytes());
+        }
+        Ok(index)
+    }
+
+    /// Commits `edit` and swaps the live segments, both or neither.
+    pub(crate) fn commit(
+        &self,
+        log: &mut Log,
+        edit: Edit,
+    ) -> Result<Arc<Vec<Arc<Segment>>>, StoreError> {
+        log.manifest.commit(edit)?;
+        Ok(self.segments_of(log.manifest.live()))
+    }
+
+    /// The segments of a manifest's state; those already held are shared.
+    pub(crate) fn segments_of(&self, manifest: &crate::manifest::Live) -> Arc<Vec<Arc<Segment>>> {
+        let held = Arc::clone(&self.live.read().segments);
+        let held: HashMap<&str, &Arc<Segment>> =
+            held.iter().map(|segment| (segment.meta.id.as_str(), segment)).collect();
+        let mut segments: Vec<Arc<Segment>> = manifest
+            .segments
+            .values()
+            .map(|meta| match held.get(meta.id.as_str()) {
+                Some(segment) => Arc::clone(segment),
+                None => Arc::new(Segment::new(&self.config.dir, meta.clone())),
+            })
+            .collect();
+        segments.sort_by_key(|segment| segment.meta.span);
+        Arc::new(segments)
+    }
+
+    /// Moves a damaged segment out of the way and says so; the rest is served on.
+    pub(crate) fn set_aside(&self, segment: &Segment, cause: &StoreError) {
+        let id = &segment.meta.id;
+        let Some(log) = &self.log else {
+            error!(segment = %id, path = %segment.path().display(), %cause, "damaged segment left out");
+            return;
+        };
+        let mut log = log.lock();
+        if !log.manifest.live().segments.contains_key(id) {
+            return; // another reader came first
+        }
+        let edit = Edit { remove: vec![id.clone()], ..Edit::default() };
+        let segments = match self.commit(&mut log, edit) {
+            Ok(segments) => segments,
+            Err(error) => {
+                error!(segment = %id, %cause, %error, "damaged segment could not be set aside");
+                return;
+            }
+        };
+        self.live.write().segments = segments;
+        self.meters.quarantined.inc();
+        let target = self.config.dir.join("quarantine").join(format!("segment-{id}"));
+        let moved = durable::create_dir(&self.config.dir.join("quarantine"))
+            .and_then(|()| durable::rename(segment.path(), &target));
+        error!(
+            segment = %id, rows = segment.meta.rows, %cause, moved_to = %target.display(), moved = moved.is_ok(),
+            "damaged segment set aside, the rest is served; restore it from a backup or delete it"
+        );
+    }
+}

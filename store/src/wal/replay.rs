@@ -1,0 +1,201 @@
+//! Reads the log back at start, one file at a time. A tail without a sound frame after it is cut, damage
+//! with sound frames after it is stepped over; both are counted, and copied to `quarantine/` first.
+
+use super::record::{self, Record, TimesRead};
+use super::{first_sequence, folder};
+use crate::frame::{self, Damage, Frame};
+use crate::series::{Series, SeriesIndex};
+use crate::{Batch, StoreError, Times};
+use platform::durable::{self, AppendFile};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use tracing::{error, warn};
+
+/// What a replay found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// Files read.
+    pub files: usize,
+    /// Batches that were not yet in a segment.
+    pub batches: u64,
+    /// Samples in them.
+    pub samples: u64,
+    /// Bytes cut from torn tails.
+    pub torn_bytes: u64,
+    /// Bytes of damage with sound frames after it.
+    pub damaged_bytes: u64,
+    /// Sound frames that could not be used: of no known kind, or naming what damage took.
+    pub unusable_frames: u64,
+    /// The highest sequence seen, 0 for none.
+    pub last_sequence: u64,
+}
+
+/// Whether the log may be mended on disk or only read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Write,
+    Read,
+}
+
+/// Hands every logged batch after sequence `flushed` to `visit`, in order.
+///
+/// # Errors
+/// A file could not be read or mended, or `visit` failed.
+pub(crate) fn replay(
+    data: &Path,
+    flushed: u64,
+    access: Access,
+    index: &SeriesIndex,
+    mut visit: impl FnMut(u64, Batch) -> Result<(), StoreError>,
+) -> Result<Replayed, StoreError> {
+    let mut found = Replayed::default();
+    let folder = folder(data);
+    if !folder.exists() {
+        return Ok(found);
+    }
+    for path in durable::list(&folder)? {
+        if first_sequence(&path).is_none() {
+            continue;
+        }
+        let bytes = std::fs::read(&path).map_err(|source| platform::PlatformError::File {
+            attempt: "read",
+            path: path.clone(),
+            source,
+        })?;
+        let mut file =
+            FileState { path: &path, index, refs: HashMap::new(), layouts: HashMap::new() };
+        let damage = frame::scan(&bytes, 0, |frame| {
+            found.last_sequence = found.last_sequence.max(frame.sequence);
+            let sequence = frame.sequence;
+            match file.apply(frame, flushed)? {
+                Applied::Nothing => {}
+                Applied::Unusable => found.unusable_frames += 1,
+                Applied::Batch(batch) => {
+                    found.batches += 1;
+                    found.samples += batch.values.len() as u64;
+                    visit(sequence, batch)?;
+                }
+            }
+            Ok::<_, StoreError>(())
+        })?;
+        found.files += 1;
+        report(data, &path, &bytes, &damage, access, &mut found)?;
+    }
+    Ok(found)
+}
+
+struct FileState<'a> {
+    path: &'a Path,
+    index: &'a SeriesIndex,
+    refs: HashMap<u64, Series>,
+    layouts: HashMap<u64, Arc<[Series]>>,
+}
+
+enum Applied {
+    Nothing,
+    Unusable,
+    Batch(Batch),
+}
+
+impl FileState<'_> {
+    fn apply(&mut self, frame: Frame, flushed: u64) -> Result<Applied, StoreError> {
+        let Some(record) = record::take(frame.kind, &frame.payload) else {
+            return Ok(Applied::Unusable);
+        };
+        match record {
+            Record::Start { version } if version > record::VERSION => {
+                return Err(StoreError::Version {
+                    path: self.path.to_owned(),
+                    found: version,
+                    expected: record::VERSION,
+                });
+            }
+            Record::Start { .. } => {}
+            Record::Series(series) => {
+                for (reference, key) in series {
+                    self.refs.insert(reference, self.index.restore(key));
+                }
+            }
+            Record::Layout { number, refs } => {
+                let series: Option<Vec<Series>> =
+                    refs.iter().map(|reference| self.refs.get(reference).cloned()).collect();
+                let Some(series) = series else { return Ok(Applied::Unusable) };
+                self.layouts.insert(number, series.into());
+            }
+            Record::Scrape { layout, times, values } => {
+                if frame.sequence <= flushed {
+                    return Ok(Applied::Nothing);
+                }
+                let Some(series) = self.layouts.get(&layout).cloned() else {
+                    return Ok(Applied::Unusable);
+                };
+                let times = match times {
+                    TimesRead::One(time) => Times::One(time),
+                    TimesRead::Each(times) => Times::Each(times),
+                };
+                let batch = Batch { series, values, times };
+                return Ok(if batch.check().is_ok() {
+                    Applied::Batch(batch)
+                } else {
+                    Applied::Unusable
+                });
+            }
+        }
+        Ok(Applied::Nothing)
+    }
+}
+
+fn report(
+    data: &Path,
+    path: &Path,
+    bytes: &[u8],
+    damage: &Damage,
+    access: Access,
+    found: &mut Replayed,
+) -> Result<(), StoreError> {
+    for range in &damage.middle {
+        found.damaged_bytes += range.len() as u64;
+        let kept = match access {
+            Access::Write => Some(set_aside(data, path, bytes, range)?),
+            Access::Read => None,
+        };
+        error!(
+            file = %path.display(), from = range.start, to = range.end, set_aside = ?kept,
+            "damage within the write-ahead log, stepped over to the next sound frame"
+        );
+    }
+    if let Some(at) = damage.torn_at {
+        let torn = bytes.len() - at;
+        found.torn_bytes += torn as u64;
+        let kept = match access {
+            Access::Write => {
+                let kept = set_aside(data, path, bytes, &(at..bytes.len()))?;
+                AppendFile::open_at(path, at as u64)?;
+                Some(kept)
+            }
+            Access::Read => None,
+        };
+        warn!(
+            file = %path.display(), at, bytes = torn, set_aside = ?kept,
+            "write-ahead log ends in a torn or corrupt tail, cut off there"
+        );
+    }
+    Ok(())
+}
+
+/// Copies damaged bytes to the quarantine, so that nothing is lost that someone could still read.
+fn set_aside(
+    data: &Path,
+    path: &Path,
+    bytes: &[u8],
+    range: &Range<usize>,
+) -> Result<std::path::PathBuf, StoreError> {
+    let folder = data.join("quarantine");
+    durable::create_dir(&folder)?;
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let target = folder.join(format!("wal-{stem}-{}.bin", range.start));
+    durable::replace(&target, bytes.get(range.clone()).unwrap_or_default())?;
+    Ok(target)
+}
