@@ -1,1 +1,74 @@
-//! Targets, the scrape schedule, retries, and host and process readings.
+//! Pulls metrics from targets, the host and processes, and hands them to the store as batches.
+//!
+//! The way of a scrape: `schedule` says when, `scrape/retry` how often, `scrape/fetch` gets the page,
+//! `scrape/cycle` reads it into a batch with `up` and the scrape's own figures, `stage` appends it. Never
+//! knows what a value means, which rule reads it, or that Parquet exists.
+//!
+//! - `config`, `target`: what to scrape, and what is known of each target's health
+//! - `host/`: the machine, one module for each kernel file; `process`: processes by pid or name
+
+mod config;
+mod host;
+mod process;
+mod schedule;
+mod scrape;
+mod stage;
+mod target;
+
+pub use config::{CollectorConfig, HostConfig, ProcessConfig, ScrapeConfig};
+pub use scrape::retry;
+pub use target::{TargetBoard, TargetStatus};
+
+use platform::http::HttpClient;
+use runtime::{Clock, Stop};
+use std::sync::Arc;
+use store::Writer;
+use telemetry::Registry;
+
+/// Collects until stopped: one task a target, one for the host, one for all processes.
+///
+/// # Errors
+/// A task panicked; none ends by itself.
+pub async fn run(
+    config: CollectorConfig,
+    writer: Writer,
+    clock: Clock,
+    board: TargetBoard,
+    registry: Registry,
+    stop: Stop,
+) -> Result<(), tokio::task::JoinError> {
+    let meters = scrape::Meters::new(&registry);
+    let client = HttpClient::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    for scrape in &config.scrape {
+        for target in target::targets(scrape, &config) {
+            let target = Arc::new(target);
+            let cycle = scrape::cycle::Cycle::new(
+                Arc::clone(&target),
+                writer.clone(),
+                client.clone(),
+                clock,
+                board.register(&target),
+                meters.clone(),
+            );
+            tasks.spawn(schedule::scrape(cycle, stop.clone()));
+        }
+    }
+    if config.host.enabled {
+        let interval = config.host.interval.unwrap_or(config.interval);
+        tasks.spawn(host::run(
+            interval,
+            config.labels.clone(),
+            writer.clone(),
+            clock,
+            stop.clone(),
+        ));
+    }
+    if !config.process.is_empty() {
+        tasks.spawn(process::run(config, writer, clock, stop));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended?;
+    }
+    Ok(())
+}

@@ -88,6 +88,13 @@ pub struct Totals {
     pub blocked: u64,
 }
 
+/// The machine's name in the network, `localhost` where it is not known.
+pub fn name() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = text.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+}
+
 #[cfg(target_os = "linux")]
 pub use linux::{cpus, disks, file_systems, interfaces, load, memory, pressure};
 

@@ -1,7 +1,8 @@
 //! Requests to others: bounded in bytes and in time, with failures that name their kind.
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Uri};
+pub use http::Method;
+use http::{Request, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;

@@ -63,6 +63,9 @@ pub enum Reason {
     Type,
     /// An OpenMetrics page that ends without `# EOF`: it was cut.
     MissingEof,
+    /// A last line without its newline, from a target whose pages have it: the value may be cut. Not
+    /// found by the parser, which sees one page only, but by its caller.
+    CutPage,
 }
 
 impl Reason {
@@ -81,6 +84,7 @@ impl Reason {
             Self::Trailing => "trailing",
             Self::Type => "type",
             Self::MissingEof => "missing_eof",
+            Self::CutPage => "cut_page",
         }
     }
 }
@@ -100,6 +104,7 @@ impl fmt::Display for Reason {
             Self::Trailing => "unexpected text after the sample",
             Self::Type => "unknown metric type",
             Self::MissingEof => "page ends without # EOF, it may be cut",
+            Self::CutPage => "page ends within this line, its value may be cut",
         })
     }
 }

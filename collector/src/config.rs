@@ -1,0 +1,226 @@
+//! What to collect, from where and how often.
+
+use model::Bytes;
+use model::label::is_plain_label_name;
+use model::time::human_duration;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The collector's part of the configuration file.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct CollectorConfig {
+    /// Between two scrapes of one target, where its job says nothing else. Default 1 s, so that a failure
+    /// is seen within seconds.
+    #[serde(with = "human_duration")]
+    pub interval: Duration,
+    /// Labels added to every series.
+    pub labels: BTreeMap<String, String>,
+    /// The machine that we run on.
+    pub host: HostConfig,
+    /// Targets that expose metrics over HTTP.
+    pub scrape: Vec<ScrapeConfig>,
+    /// Processes on this machine.
+    pub process: Vec<ProcessConfig>,
+}
+
+impl Default for CollectorConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(1),
+            labels: BTreeMap::new(),
+            host: HostConfig::default(),
+            scrape: Vec::new(),
+            process: Vec::new(),
+        }
+    }
+}
+
+/// Readings of the machine.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct HostConfig {
+    /// Whether to take them. Default yes.
+    pub enabled: bool,
+    /// Between two readings. Default: the collector's interval.
+    #[serde(with = "optional_duration")]
+    pub interval: Option<Duration>,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self { enabled: true, interval: None }
+    }
+}
+
+/// A job: targets that are scraped alike.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ScrapeConfig {
+    /// The label `job` of every series from here.
+    pub job: String,
+    /// `host:port` of each target; it becomes the label `instance`.
+    pub targets: Vec<String>,
+    /// The path of the metrics page. Default `/metrics`.
+    #[serde(default = "default_path")]
+    pub path: String,
+    /// Between two scrapes. Default: the collector's interval.
+    #[serde(default, with = "optional_duration")]
+    pub interval: Option<Duration>,
+    /// For one attempt. Default: half the interval, at most 10 s, so that a retry still fits.
+    #[serde(default, with = "optional_duration")]
+    pub timeout: Option<Duration>,
+    /// Labels added to every series of the job.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Largest page. Default 64 MiB.
+    #[serde(default = "default_body")]
+    pub max_body_size: Bytes,
+    /// Most samples on a page; a page with more is refused whole. Default 200,000.
+    #[serde(default = "default_samples")]
+    pub max_samples: usize,
+    /// Attempts at one scrape, 1 to 5. Default 5.
+    #[serde(default = "default_attempts")]
+    pub max_attempts: u32,
+}
+
+/// A process, or all that a name matches, read as one.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessConfig {
+    /// The label `process` of its series.
+    pub name: String,
+    /// Its id.
+    #[serde(default)]
+    pub pid: Option<u32>,
+    /// Its short name, or a part of its command line (words joined by one space).
+    #[serde(default)]
+    pub command: Option<String>,
+}
+
+fn default_path() -> String {
+    "/metrics".to_owned()
+}
+
+fn default_body() -> Bytes {
+    Bytes::mebi(64)
+}
+
+fn default_samples() -> usize {
+    200_000
+}
+
+fn default_attempts() -> u32 {
+    5
+}
+
+/// Labels that we set ourselves.
+const OURS: [&str; 3] = ["job", "instance", "process"];
+
+impl CollectorConfig {
+    /// Everything that is wrong, each with its place and the remedy.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        check_interval("collector.interval", self.interval, &mut faults);
+        if let Some(interval) = self.host.interval {
+            check_interval("collector.host.interval", interval, &mut faults);
+        }
+        check_labels("collector.labels", &self.labels, &mut faults);
+        for scrape in &self.scrape {
+            scrape.check(self.interval, &mut faults);
+        }
+        let mut jobs: Vec<&str> = self.scrape.iter().map(|scrape| scrape.job.as_str()).collect();
+        jobs.sort_unstable();
+        for (one, next) in jobs.iter().zip(jobs.iter().skip(1)) {
+            if one == next {
+                faults.push(format!(
+                    "collector.scrape: job {one:?} stands twice; give each its own name"
+                ));
+            }
+        }
+        for process in &self.process {
+            if process.pid.is_some() == process.command.is_some() {
+                let name = &process.name;
+                faults.push(format!("collector.process {name:?}: set either pid or command"));
+            }
+        }
+        faults
+    }
+}
+
+impl ScrapeConfig {
+    /// Between two scrapes.
+    pub fn interval(&self, default: Duration) -> Duration {
+        self.interval.unwrap_or(default)
+    }
+
+    /// For one attempt.
+    pub fn timeout(&self, default: Duration) -> Duration {
+        let half = self.interval(default) / 2;
+        self.timeout.unwrap_or(half.min(Duration::from_secs(10)))
+    }
+
+    fn check(&self, default: Duration, faults: &mut Vec<String>) {
+        let place = format!("collector.scrape {:?}", self.job);
+        if self.job.is_empty() {
+            faults.push("collector.scrape: job is empty; give it a name".to_owned());
+        }
+        if self.targets.is_empty() {
+            faults.push(format!("{place}: no targets; list them as \"host:port\""));
+        }
+        for target in &self.targets {
+            let port = target.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
+            if !matches!(port, Some((host, Ok(_))) if !host.is_empty() && !host.contains('/')) {
+                faults.push(format!("{place}: target {target:?} is not of the form \"host:port\""));
+            }
+        }
+        if !self.path.starts_with('/') {
+            faults.push(format!("{place}: path {:?} must start with /", self.path));
+        }
+        let interval = self.interval(default);
+        check_interval(&place, interval, faults);
+        if self.timeout(default) > interval || self.timeout(default).is_zero() {
+            faults.push(format!(
+                "{place}: timeout must be over 0 and at most the interval, {interval:?}"
+            ));
+        }
+        if !(1..=5).contains(&self.max_attempts) {
+            faults.push(format!("{place}: max_attempts is {}, must be 1 to 5", self.max_attempts));
+        }
+        check_labels(&place, &self.labels, faults);
+    }
+}
+
+fn check_interval(place: &str, interval: Duration, faults: &mut Vec<String>) {
+    if interval < Duration::from_millis(100) || interval > Duration::from_secs(86_400) {
+        faults.push(format!("{place}: interval {interval:?} must be between 100ms and 1day"));
+    }
+}
+
+fn check_labels(place: &str, labels: &BTreeMap<String, String>, faults: &mut Vec<String>) {
+    for name in labels.keys() {
+        if !is_plain_label_name(name) {
+            faults.push(format!("{place}: label {name:?} must match [a-zA-Z_][a-zA-Z0-9_]*"));
+        }
+        if OURS.contains(&name.as_str()) {
+            faults.push(format!(
+                "{place}: label {name:?} is set by the collector; choose another name"
+            ));
+        }
+    }
+}
+
+mod optional_duration {
+    use model::time::human_duration;
+    use serde::{Deserialize, Deserializer};
+    use std::time::Duration;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        input: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        #[derive(Deserialize)]
+        struct Human(#[serde(with = "human_duration")] Duration);
+        Option::<Human>::deserialize(input).map(|value| value.map(|Human(duration)| duration))
+    }
+}

@@ -1,0 +1,256 @@
+//! One scrape from its tick to its batch: the page's samples, `up`, and the scrape's own figures, all at
+//! one time and in one batch.
+
+use super::Meters;
+use super::fetch::{FetchError, Page, fetch};
+use super::retry::{Outcome, Policy};
+use crate::stage::Stage;
+use crate::target::{Target, TargetStatus};
+use model::Timestamp;
+use model::exposition::Dialect;
+use model::exposition::parse::{Line, Malformed, Parser, Reason};
+use parking_lot::Mutex;
+use platform::http::HttpClient;
+use runtime::{Clock, Jitter};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Series, Writer};
+use tracing::{debug, info, warn};
+
+/// Malformed lines of a page that are kept to be shown.
+const SHOWN: usize = 10;
+
+/// Scrapes one target, again and again.
+#[derive(Debug)]
+pub(crate) struct Cycle {
+    target: Arc<Target>,
+    client: HttpClient,
+    clock: Clock,
+    jitter: Jitter,
+    page: PageReader,
+    status: Arc<Mutex<TargetStatus>>,
+    /// Failed attempts by reason, since our start.
+    failures: BTreeMap<&'static str, u64>,
+    meters: Meters,
+}
+
+impl Cycle {
+    pub(crate) fn new(
+        target: Arc<Target>,
+        writer: Writer,
+        client: HttpClient,
+        clock: Clock,
+        status: Arc<Mutex<TargetStatus>>,
+        meters: Meters,
+    ) -> Self {
+        let page = PageReader::new(Stage::new(writer, target.labels.clone()), target.max_samples);
+        let jitter = Jitter::random();
+        Self { target, client, clock, jitter, page, status, failures: BTreeMap::new(), meters }
+    }
+
+    pub(crate) fn target(&self) -> Arc<Target> {
+        Arc::clone(&self.target)
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Scrapes what is due at `due`, ending before `next`.
+    pub(crate) async fn run(&mut self, due: Timestamp, next: Timestamp) {
+        let start = self.clock.monotonic();
+        // What remains after the last attempt is for reading and appending.
+        let guard = (self.target.interval / 20).min(Duration::from_millis(500));
+        let deadline = start + self.clock.until(next).saturating_sub(guard);
+        let policy = Policy::new(
+            self.target.max_attempts,
+            self.target.interval,
+            self.target.timeout,
+            deadline,
+        );
+        let Outcome { result, attempts, failures } = policy
+            .run(&mut self.jitter, FetchError::is_transient, |deadline| {
+                fetch(&self.client, &self.target, deadline)
+            })
+            .await;
+        for failure in &failures {
+            *self.failures.entry(failure.reason()).or_default() += 1;
+        }
+        let result = result.and_then(|page| self.page.read(&page));
+        if let Err(error) = &result {
+            *self.failures.entry(error.reason()).or_default() += 1;
+        }
+        let took = start.elapsed();
+        self.add_figures(&result, attempts, took);
+        self.note(due, &result, failures.last(), attempts, took);
+        if let Err(error) = self.page.stage.append(due).await {
+            self.meters.append_failures.inc();
+            warn!(scrape_target = %self.target.url, %error, "scraped samples were not taken by the store");
+        }
+        self.meters.seconds.with([]).observe(start.elapsed().as_secs_f64());
+    }
+
+    fn add_figures(
+        &mut self,
+        result: &Result<Findings, FetchError>,
+        attempts: u32,
+        took: Duration,
+    ) {
+        let (samples, malformed) = match result {
+            Ok(found) => (found.samples, found.malformed_lines),
+            Err(_) => (0, 0),
+        };
+        let refused = self.page.stage.take_refused();
+        let stage = &mut self.page.stage;
+        stage.push("up", &[], f64::from(u8::from(result.is_ok())));
+        stage.push("scrape_duration_seconds", &[], took.as_secs_f64());
+        stage.push("scrape_samples_scraped", &[], samples as f64);
+        stage.push("scrape_malformed_lines", &[], malformed as f64);
+        stage.push("scrape_refused_series", &[], refused as f64);
+        stage.push("scrape_attempts", &[], f64::from(attempts));
+        for (reason, count) in &self.failures {
+            stage.push("scrape_failures_total", &[("reason", reason)], *count as f64);
+        }
+    }
+
+    /// Tells people: the board always, the log when something changed.
+    fn note(
+        &self,
+        due: Timestamp,
+        result: &Result<Findings, FetchError>,
+        earlier: Option<&FetchError>,
+        attempts: u32,
+        took: Duration,
+    ) {
+        let url = self.target.url.as_str();
+        let mut status = self.status.lock();
+        let was_up = status.up;
+        (status.last_scrape, status.attempts, status.duration) = (Some(due), attempts, took);
+        status.up = Some(result.is_ok());
+        match result {
+            Ok(found) => {
+                self.meters.scrapes.with(["ok"]).inc();
+                if was_up == Some(false) {
+                    info!(scrape_target = url, attempts, "target is up again");
+                }
+                if found.malformed_lines > 0 && status.malformed_lines == 0 {
+                    let first =
+                        found.malformed.first().map(ToString::to_string).unwrap_or_default();
+                    warn!(
+                        scrape_target = url,
+                        lines = found.malformed_lines,
+                        first,
+                        "page has malformed lines; the others were taken"
+                    );
+                }
+                for (reason, count) in &found.reasons {
+                    self.meters.malformed.with([reason.as_str()]).add(*count);
+                }
+                status.samples = found.samples;
+                status.malformed_lines = found.malformed_lines;
+                status.malformed.clone_from(&found.malformed);
+                status.last_error = earlier.map(ToString::to_string);
+            }
+            Err(error) => {
+                self.meters.scrapes.with([error.reason()]).inc();
+                if was_up == Some(false) {
+                    debug!(scrape_target = url, attempts, %error, "target is still down");
+                } else {
+                    warn!(scrape_target = url, attempts, reason = error.reason(), %error, "target is down");
+                }
+                status.samples = 0;
+                status.last_error = Some(error.to_string());
+            }
+        }
+    }
+}
+
+/// What a page held, besides the samples that were staged.
+#[derive(Debug, Default)]
+struct Findings {
+    samples: usize,
+    malformed_lines: usize,
+    malformed: Vec<Malformed>,
+    reasons: HashMap<Reason, u64>,
+}
+
+/// Reads pages of one target. The text of each series on the last page is kept with its handle, so that a
+/// page with the same series costs no allocation and no look-up.
+#[derive(Debug)]
+struct PageReader {
+    stage: Stage,
+    max_samples: usize,
+    /// The last page's series, in its order; `None` for those the store refused.
+    last: Vec<(Box<str>, Option<Series>)>,
+    /// Whether the last page ended with a newline: then one that does not was cut.
+    ends_with_newline: bool,
+}
+
+impl PageReader {
+    fn new(stage: Stage, max_samples: usize) -> Self {
+        Self { stage, max_samples, last: Vec::new(), ends_with_newline: false }
+    }
+
+    fn read(&mut self, page: &Page) -> Result<Findings, FetchError> {
+        let mut parser = Parser::new(&page.body, page.dialect);
+        let mut found = Findings::default();
+        let start = self.stage.len();
+        let mut at = 0;
+        let mut elsewhere: Option<HashMap<Box<str>, Option<Series>>> = None;
+        while let Some(line) = parser.next_line() {
+            let sample = match line {
+                Ok(Line::Sample(sample)) => sample,
+                Ok(_) => continue,
+                Err(malformed) => {
+                    found.add(malformed);
+                    continue;
+                }
+            };
+            let cut =
+                !sample.terminated && self.ends_with_newline && page.dialect == Dialect::Prometheus;
+            if cut {
+                let excerpt = sample.series.chars().take(80).collect();
+                let line = parser.line_number();
+                found.add(Malformed { line, reason: Reason::CutPage, excerpt });
+                continue;
+            }
+            if found.samples == self.max_samples {
+                self.stage.truncate(start);
+                self.last.truncate(at);
+                return Err(FetchError::TooManySamples(self.max_samples));
+            }
+            found.samples += 1;
+            let same = self.last.get(at).is_some_and(|(text, _)| text.as_ref() == sample.series);
+            if !same {
+                // From here on this page differs from the last: find its series by their text.
+                let known = elsewhere.get_or_insert_with(|| self.last.drain(at..).collect());
+                let series = match known.remove(sample.series) {
+                    Some(series) => series,
+                    None => self.stage.admit(&parser.key()),
+                };
+                self.last.insert(at, (sample.series.into(), series));
+            }
+            if let Some((_, Some(series))) = self.last.get(at) {
+                self.stage.push_series(series.clone(), sample.value, sample.time);
+            }
+            at += 1;
+        }
+        self.last.truncate(at);
+        self.ends_with_newline = page.body.ends_with(b"\n");
+        Ok(found)
+    }
+}
+
+impl Findings {
+    fn add(&mut self, malformed: Malformed) {
+        self.malformed_lines += 1;
+        *self.reasons.entry(malformed.reason).or_default() += 1;
+        if self.malformed.len() < SHOWN {
+            self.malformed.push(malformed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+use super::*;
+use model::{Bytes, Labels};
+use std::collections::BTreeMap;
+use store::{Opened, StoreConfig};
+use telemetry::Registry;
+use tempfile::TempDir;
+
+struct Bench {
+    store: Opened,
+    _dir: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let config = StoreConfig { dir: dir.path().to_owned(), ..StoreConfig::default() };
+        let store = store::open(config, Clock::system(), &Registry::new()).unwrap();
+        Self { store, _dir: dir }
+    }
+
+    fn reader(&self, labels: &[(&str, &str)], max_samples: usize) -> PageReader {
+        let labels = Labels::from_pairs(labels.iter().copied());
+        PageReader::new(Stage::new(self.store.writer.clone(), labels), max_samples)
+    }
+
+    /// All that is stored of a metric: series and their values, in order of time.
+    fn stored(&self, metric: &str) -> BTreeMap<String, Vec<f64>> {
+        let snapshot = self.store.reader.snapshot(None);
+        let scans = snapshot.scan(metric, &|_| true, i64::MIN, i64::MAX, 1).unwrap();
+        let chunks = scans.into_iter().flatten().map(Result::unwrap);
+        chunks.map(|chunk| (chunk.key.to_string(), chunk.points.values)).collect()
+    }
+}
+
+fn page(text: &str) -> Page {
+    Page { body: text.to_owned().into(), dialect: Dialect::Prometheus }
+}
+
+fn now() -> Timestamp {
+    Clock::system().now()
+}
+
+#[tokio::test]
+async fn a_pages_series_keep_their_values_whatever_their_order() {
+    let bench = Bench::new();
+    let mut reader = bench.reader(&[("job", "j")], 100);
+    for (n, text) in [
+        "a{x=\"1\"} 1\na{x=\"2\"} 2\nb 3\n",
+        "a{x=\"1\"} 10\na{x=\"2\"} 20\nb 30\n",
+        "b 300\na{x=\"3\"} 4\na{x=\"1\"} 100\n",
+        "a{x=\"1\"} 1000\n",
+        "",
+        "a{x=\"1\"} 5\na{x=\"1\"} 6\n",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        reader.read(&page(text)).unwrap();
+        reader.stage.append(now().plus(Duration::from_millis(n as u64))).await.unwrap();
+    }
+    let stored = bench.stored("a");
+    assert_eq!(stored["a{job=\"j\",x=\"1\"}"], [1.0, 10.0, 100.0, 1000.0, 6.0]);
+    assert_eq!(stored["a{job=\"j\",x=\"2\"}"], [2.0, 20.0]);
+    assert_eq!(stored["a{job=\"j\",x=\"3\"}"], [4.0]);
+    assert_eq!(bench.stored("b")["b{job=\"j\"}"], [3.0, 30.0, 300.0]);
+}
+
+#[tokio::test]
+async fn a_pages_own_label_of_our_name_is_kept_aside() {
+    let bench = Bench::new();
+    let mut reader = bench.reader(&[("job", "ours")], 100);
+    reader.read(&page("a{job=\"theirs\"} 1\n")).unwrap();
+    reader.stage.append(now()).await.unwrap();
+    let stored = bench.stored("a");
+    assert_eq!(stored.keys().next().unwrap(), "a{exported_job=\"theirs\",job=\"ours\"}");
+}
+
+#[tokio::test]
+async fn a_page_over_the_sample_limit_is_refused_whole() {
+    let bench = Bench::new();
+    let mut reader = bench.reader(&[], 2);
+    assert_eq!(reader.read(&page("a 1\nb 2\nc 3\n")).unwrap_err().reason(), "too_many_samples");
+    assert_eq!(reader.stage.len(), 0);
+    assert_eq!(reader.read(&page("a 1\nb 2\n")).unwrap().samples, 2);
+}
+
+#[tokio::test]
+async fn a_page_cut_within_a_value_does_not_give_a_wrong_value() {
+    let bench = Bench::new();
+    let mut reader = bench.reader(&[], 100);
+    reader.read(&page("a 1234\nb 5678\n")).unwrap();
+    reader.stage.truncate(0);
+    let found = reader.read(&page("a 1234\nb 56")).unwrap();
+    assert_eq!((found.samples, found.malformed_lines), (1, 1));
+    assert_eq!(
+        found.malformed[0].to_string(),
+        "line 2: page ends within this line, its value may be cut: \"b\""
+    );
+    let mut never_ended = bench.reader(&[], 100);
+    for _ in 0..2 {
+        assert_eq!(
+            never_ended.read(&page("a 1234\nb 56")).unwrap().samples,
+            2,
+            "some programs print none"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_failed_gateways_page_gives_413_samples_and_names_27_lines() {
+    let bench = Bench::new();
+    let mut reader = bench.reader(&[("job", "gateway")], 1000);
+    let text = include_str!("../../../../crates/model/tests/data/real-malformed-buckets.prom");
+    let found = reader.read(&page(text)).unwrap();
+    assert_eq!((found.samples, found.malformed_lines, found.malformed.len()), (413, 27, SHOWN));
+}
+
+fn target(url: String, interval: Duration) -> Target {
+    Target {
+        url,
+        labels: Labels::from_pairs([("job", "j")]),
+        interval,
+        timeout: interval / 2,
+        max_body_size: Bytes(1 << 20),
+        max_samples: 100,
+        max_attempts: 5,
+    }
+}
+
+/// A server that answers each request with the next of `answers`, closing the connection; then it is gone.
+async fn server(answers: Vec<&'static str>) -> (String, tokio::task::JoinHandle<()>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/metrics", listener.local_addr().unwrap());
+    let task = tokio::spawn(async move {
+        for answer in answers {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let _ = socket.read(&mut request).await.unwrap();
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (url, task)
+}
+
+#[tokio::test]
+async fn r3_2_a_server_that_fails_n_times_is_scraped_with_attempts_and_causes_as_series() {
+    let bad = "HTTP/1.1 500 Oh\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let cut = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 99\r\n\r\na 1";
+    let good = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\n\r\na 7\n";
+    let bench = Bench::new();
+    let (url, task) = server(vec![bad, bad, cut, good]).await;
+    let interval = Duration::from_secs(20);
+    let board = crate::TargetBoard::new();
+    let target = Arc::new(target(url, interval));
+    let mut cycle = Cycle::new(
+        Arc::clone(&target),
+        bench.store.writer.clone(),
+        HttpClient::new(),
+        Clock::system(),
+        board.register(&target),
+        Meters::new(&Registry::new()),
+    );
+    let due = now();
+    cycle.run(due, due.plus(interval)).await;
+    task.await.unwrap();
+    let value = |metric: &str, series: &str| bench.stored(metric)[series].clone();
+    assert_eq!(value("a", "a{job=\"j\"}"), [7.0]);
+    assert_eq!(value("up", "up{job=\"j\"}"), [1.0]);
+    assert_eq!(value("scrape_attempts", "scrape_attempts{job=\"j\"}"), [4.0]);
+    let failures = bench.stored("scrape_failures_total");
+    assert_eq!(failures["scrape_failures_total{job=\"j\",reason=\"status\"}"], [2.0]);
+    assert_eq!(failures["scrape_failures_total{job=\"j\",reason=\"closed\"}"], [1.0]);
+
+    // The server is gone now: five attempts, all refused, within the interval.
+    let due = due.plus(Duration::from_millis(1));
+    cycle.run(due, due.plus(interval)).await;
+    assert_eq!(value("up", "up{job=\"j\"}"), [1.0, 0.0]);
+    let status = board.read().pop().unwrap();
+    assert_eq!((status.attempts, status.last_error.as_deref()), (5, Some("connection refused")));
+}

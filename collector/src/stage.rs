@@ -1,0 +1,125 @@
+//! Builds batches and appends them, keeping the handles of series between one batch and the next.
+
+use model::{Labels, SeriesKey, Timestamp};
+use std::collections::HashMap;
+use std::sync::Arc;
+use store::{Batch, Series, StoreError, Times, Writer};
+use tracing::warn;
+
+/// Rows for the next batch. Series that are refused are left out, counted, and told once.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    writer: Writer,
+    labels: Labels,
+    known: HashMap<SeriesKey, Series>,
+    layout: Arc<[Series]>,
+    series: Vec<Series>,
+    values: Vec<f64>,
+    times: Vec<Option<Timestamp>>,
+    refused: usize,
+    told: bool,
+}
+
+impl Stage {
+    /// `labels` go to every series and win over a reading's own.
+    pub(crate) fn new(writer: Writer, labels: Labels) -> Self {
+        Self {
+            writer,
+            labels,
+            known: HashMap::new(),
+            layout: Arc::new([]),
+            series: Vec::new(),
+            values: Vec::new(),
+            times: Vec::new(),
+            refused: 0,
+            told: false,
+        }
+    }
+
+    /// The handle of a series with our labels added, if the store takes it. A label of the same name
+    /// that a page set itself stays as `exported_<name>`.
+    pub(crate) fn admit(&mut self, key: &SeriesKey) -> Option<Series> {
+        let exported = key.labels.iter().map(|(name, value)| match self.labels.get(name) {
+            Some(_) => (format!("exported_{name}"), value),
+            None => (name.to_owned(), value),
+        });
+        let ours = self.labels.iter().map(|(name, value)| (name.to_owned(), value));
+        let key = SeriesKey::new(key.metric.clone(), Labels::from_pairs(exported.chain(ours)));
+        match self.writer.series(&key) {
+            Ok(series) => Some(series),
+            Err(error) => {
+                self.refused += 1;
+                if !std::mem::replace(&mut self.told, true) {
+                    warn!(labels = ?self.labels, %error, "series left out; further ones of this target are only counted");
+                }
+                None
+            }
+        }
+    }
+
+    /// Adds a reading of our own.
+    pub(crate) fn push(&mut self, metric: &str, labels: &[(&str, &str)], value: f64) {
+        let key = SeriesKey::new(metric, Labels::from_pairs(labels.iter().copied()));
+        let series = match self.known.get(&key) {
+            Some(series) => series.clone(),
+            None => {
+                let Some(series) = self.admit(&key) else { return };
+                self.known.insert(key, series.clone());
+                series
+            }
+        };
+        self.push_series(series, value, None);
+    }
+
+    /// Adds a value of a series whose handle is at hand.
+    pub(crate) fn push_series(&mut self, series: Series, value: f64, time: Option<Timestamp>) {
+        self.series.push(series);
+        self.values.push(value);
+        self.times.push(time);
+    }
+
+    /// Rows so far.
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Drops the rows from `len` on.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.series.truncate(len);
+        self.values.truncate(len);
+        self.times.truncate(len);
+    }
+
+    /// Series left out since the last call.
+    pub(crate) fn take_refused(&mut self) -> usize {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// Appends the rows as one batch, at `time` where they have none of their own, and begins anew.
+    ///
+    /// # Errors
+    /// The store did not take the batch; it is gone.
+    pub(crate) async fn append(&mut self, time: Timestamp) -> Result<(), StoreError> {
+        if self.series != *self.layout {
+            self.layout = self.series.as_slice().into();
+        }
+        // Handles of readings that have gone, a process or a device, must not be kept for good.
+        if self.known.len() > 2 * self.layout.len() + 64 {
+            self.known.clear();
+        }
+        let times = if self.times.iter().all(Option::is_none) {
+            Times::One(time)
+        } else {
+            Times::Each(self.times.iter().map(|own| own.unwrap_or(time)).collect())
+        };
+        let values = std::mem::take(&mut self.values);
+        let batch = Batch { series: Arc::clone(&self.layout), values, times };
+        self.truncate(0);
+        let writer = self.writer.clone();
+        // The store's write may wait for a slow disk, which must not stop the other targets.
+        match tokio::task::spawn_blocking(move || writer.append(batch)).await {
+            Ok(outcome) => outcome.map(drop),
+            Err(_) => Err(StoreError::Backlog),
+        }
+    }
+}
