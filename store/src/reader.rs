@@ -124,6 +124,12 @@ impl Snapshot {
         names
     }
 
+    /// Whether this snapshot can read `metric`.
+    pub fn has_metric(&self, metric: &str) -> bool {
+        self.memory.contains_key(metric)
+            || self.segments.iter().any(|segment| segment.meta.metric(metric).is_some())
+    }
+
     /// The metrics that this snapshot can read, ascending.
     pub fn metrics(&self) -> BTreeSet<Arc<str>> {
         let stored = self.segments.iter().flat_map(|segment| segment.meta.metrics.iter());
@@ -153,7 +159,7 @@ impl Snapshot {
         Ok(found.into_values().collect())
     }
 
-    /// Reads the series of `metric` that `keep` wants, in `from..=to`, in up to `parts` scans that may run
+    /// Reads the series of `metric` whose ids `keep` wants, in `from..=to`, in up to `parts` scans that may run
     /// side by side. Blocks on files.
     ///
     /// # Errors
@@ -161,7 +167,7 @@ impl Snapshot {
     pub fn scan(
         &self,
         metric: &str,
-        keep: &dyn Fn(&SeriesKey) -> bool,
+        keep: &dyn Fn(u64) -> bool,
         from: i64,
         to: i64,
         parts: usize,
@@ -209,7 +215,7 @@ impl Snapshot {
     fn sources(
         &self,
         metric: &str,
-        keep: &dyn Fn(&SeriesKey) -> bool,
+        keep: &dyn Fn(u64) -> bool,
         from: i64,
         to: i64,
     ) -> Result<Vec<(u64, Arc<SeriesKey>, Vec<Source>)>, StoreError> {
@@ -229,7 +235,7 @@ impl Snapshot {
                 }
             };
             for entry in index.metric(metric) {
-                if hit(entry.span) && keep(&entry.key) {
+                if hit(entry.span) && keep(entry.id) {
                     let place = found.entry(entry.id);
                     let (_, sources) =
                         place.or_insert_with(|| (Arc::clone(&entry.key), Vec::new()));
@@ -238,7 +244,7 @@ impl Snapshot {
             }
         }
         for runs in self.memory.get(metric).into_iter().flatten() {
-            if runs.span().is_some_and(hit) && keep(runs.series.key()) {
+            if runs.span().is_some_and(hit) && keep(runs.series.id()) {
                 let place = found.entry(runs.series.id());
                 let (_, sources) = place.or_insert_with(|| (runs.series.shared_key(), Vec::new()));
                 sources.push(Source::Memory(runs.clone()));

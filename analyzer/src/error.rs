@@ -1,0 +1,42 @@
+//! Why a query has no answer.
+
+use datafusion::error::DataFusionError;
+use std::time::Duration;
+
+/// A query without an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The query itself is at fault.
+    #[error("{0}")]
+    Invalid(String),
+    /// It took too long.
+    #[error("query took longer than {0:?}; narrow its time range, or raise query.timeout")]
+    Timeout(Duration),
+    /// It has too many rows.
+    #[error("answer has more than {0} rows; aggregate, add LIMIT, or raise query.max_rows")]
+    Rows(usize),
+    /// It needs too much memory.
+    #[error("query needs more memory than allowed; narrow its time range, or raise query.memory ({0})")]
+    Memory(String),
+    /// Something of ours failed.
+    #[error("query failed: {0}")]
+    Failed(String),
+}
+
+impl From<DataFusionError> for QueryError {
+    fn from(error: DataFusionError) -> Self {
+        let text = error.strip_backtrace();
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(_) => Self::Memory(text),
+            DataFusionError::SQL(..)
+            | DataFusionError::Plan(_)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::NotImplemented(_)
+            | DataFusionError::Execution(_)
+            | DataFusionError::ArrowError(..)
+            | DataFusionError::Diagnostic(..)
+            | DataFusionError::Configuration(_) => Self::Invalid(text),
+            _ => Self::Failed(text),
+        }
+    }
+}

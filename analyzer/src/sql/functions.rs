@@ -1,0 +1,200 @@
+//! Functions of the field: `rate`, `increase`, `delta` and `last` over (time, value), and `time_bucket`.
+//!
+//! The aggregates take the points of one series in any order. Points of several series in one group are a
+//! mistake that would give a wrong number, so a time that comes twice is an error that says what to do.
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, TimeUnit, TimestampMillisecondType};
+use datafusion::common::ScalarValue;
+use datafusion::error::DataFusionError;
+use datafusion::functions::datetime::date_bin;
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
+use datafusion::prelude::SessionContext;
+use std::sync::Arc;
+
+/// Adds all of them to a session.
+pub(crate) fn register(context: &SessionContext) {
+    for what in [What::Rate, What::Increase, What::Delta, What::Last] {
+        context.register_udaf(AggregateUDF::from(OverTime::new(what)));
+    }
+    context.register_udf(date_bin().as_ref().clone().with_aliases(["time_bucket"]));
+}
+
+/// What is made of the points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum What {
+    /// Increase of a counter a second, between its first and last point; no extrapolation.
+    Rate,
+    /// How much a counter rose; a fall is a reset to zero.
+    Increase,
+    /// Last value less first.
+    Delta,
+    /// The value at the greatest time.
+    Last,
+}
+
+impl What {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::Increase => "increase",
+            Self::Delta => "delta",
+            Self::Last => "last",
+        }
+    }
+
+    /// `None` where there are too few points. `points` ascend by time.
+    fn of(self, points: &[(i64, f64)]) -> Option<f64> {
+        let (first, last) = (points.first()?, points.last()?);
+        let seconds = (last.0 - first.0) as f64 / 1000.0;
+        match self {
+            Self::Last => Some(last.1),
+            _ if points.len() < 2 => None,
+            Self::Delta => Some(last.1 - first.1),
+            Self::Increase => Some(increase(points)),
+            Self::Rate => Some(increase(points) / seconds),
+        }
+    }
+}
+
+fn increase(points: &[(i64, f64)]) -> f64 {
+    let steps = points.iter().zip(points.iter().skip(1));
+    steps.map(|((_, a), (_, b))| if b >= a { b - a } else { *b }).sum()
+}
+
+fn time_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OverTime {
+    what: What,
+    signature: Signature,
+}
+
+impl OverTime {
+    fn new(what: What) -> Self {
+        Self { what, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+impl AggregateUDFImpl for OverTime {
+    fn name(&self) -> &str {
+        self.what.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>, DataFusionError> {
+        match types {
+            [DataType::Timestamp(..), value] if value.is_numeric() || value.is_null() => {
+                Ok(vec![time_type(), DataType::Float64])
+            }
+            _ => {
+                let name = self.what.name();
+                Err(DataFusionError::Plan(format!("{name} takes a time and a number: {name}(time, value)")))
+            }
+        }
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType, DataFusionError> {
+        Ok(DataType::Float64)
+    }
+
+    fn accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>, DataFusionError> {
+        Ok(Box::new(Points { what: self.what, points: Vec::new() }))
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>, DataFusionError> {
+        let list = |what: &str, kind: DataType| {
+            let name = format!("{}_{what}", args.name);
+            Arc::new(Field::new_list(name, Field::new_list_field(kind, true), true))
+        };
+        Ok(vec![list("times", time_type()), list("values", DataType::Float64)])
+    }
+}
+
+#[derive(Debug)]
+struct Points {
+    what: What,
+    points: Vec<(i64, f64)>,
+}
+
+impl Points {
+    fn add(&mut self, times: &dyn Array, values: &dyn Array) -> Result<(), DataFusionError> {
+        let unexpected = || DataFusionError::Internal("unexpected argument types".to_owned());
+        let times = times.as_primitive_opt::<TimestampMillisecondType>().ok_or_else(unexpected)?;
+        let values = values.as_primitive_opt::<Float64Type>().ok_or_else(unexpected)?;
+        let rows = times.iter().zip(values.iter());
+        self.points.extend(rows.filter_map(|(time, value)| Some((time?, value?))));
+        Ok(())
+    }
+}
+
+impl Accumulator for Points {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<(), DataFusionError> {
+        let [times, values] = values else {
+            return Err(DataFusionError::Internal("two arguments expected".to_owned()));
+        };
+        self.add(times, values)
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue, DataFusionError> {
+        self.points.sort_by_key(|(time, _)| *time);
+        let mixed = self.points.iter().zip(self.points.iter().skip(1)).any(|(a, b)| a.0 == b.0);
+        if mixed && self.what != What::Last {
+            let name = self.what.name();
+            return Err(DataFusionError::Execution(format!(
+                "{name}() was given samples of more than one series: GROUP BY all labels that tell them apart, then sum"
+            )));
+        }
+        Ok(ScalarValue::Float64(self.what.of(&self.points)))
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.points.capacity() * size_of::<(i64, f64)>()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>, DataFusionError> {
+        let times: Vec<i64> = self.points.iter().map(|(time, _)| *time).collect();
+        let values: Vec<f64> = self.points.iter().map(|(_, value)| *value).collect();
+        let times = TimestampMillisecondArray::from(times).with_timezone("UTC");
+        let list = |array: ArrayRef| {
+            let list = datafusion::common::utils::SingleRowListArrayBuilder::new(array);
+            ScalarValue::List(Arc::new(list.build_list_array()))
+        };
+        Ok(vec![list(Arc::new(times)), list(Arc::new(Float64Array::from(values)))])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<(), DataFusionError> {
+        let [times, values] = states else {
+            return Err(DataFusionError::Internal("two states expected".to_owned()));
+        };
+        let (times, values) = (times.as_list::<i32>(), values.as_list::<i32>());
+        for (times, values) in times.iter().zip(values.iter()) {
+            if let (Some(times), Some(values)) = (times, values) {
+                self.add(&times, &values)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn increase_counts_through_resets() {
+        let points = [(0, 10.0), (1_000, 14.0), (2_000, 3.0), (4_000, 5.0)];
+        let of = |what: What| what.of(&points);
+        assert_eq!(of(What::Increase), Some(4.0 + 3.0 + 2.0));
+        assert_eq!(of(What::Rate), Some(9.0 / 4.0));
+        assert_eq!((of(What::Delta), of(What::Last)), (Some(-5.0), Some(5.0)));
+        assert_eq!(What::Rate.of(&points[..1]), None);
+        assert_eq!(What::Last.of(&[]), None);
+    }
+}

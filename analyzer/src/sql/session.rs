@@ -1,0 +1,175 @@
+//! One query: parse, take one snapshot of the metrics that it names, plan, run within the limits.
+
+use super::catalog::SnapshotCatalog;
+use super::functions;
+use crate::{QueryConfig, QueryError};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::SessionState;
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
+use datafusion::common::TableReference;
+use futures_util::StreamExt;
+use std::sync::Arc;
+use store::Reader;
+use tokio::sync::Semaphore;
+
+/// The capability to query. Clones share limits and store.
+#[derive(Clone)]
+pub struct Query {
+    config: QueryConfig,
+    reader: Reader,
+    base: SessionState,
+    running: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Query {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Query").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// The rows of an answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub(crate) schema: SchemaRef,
+    pub(crate) batches: Vec<RecordBatch>,
+}
+
+impl Answer {
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+}
+
+/// The catalog and schema that names without a prefix are looked up in.
+pub(crate) const CATALOG: &str = "forerunner";
+pub(crate) const SCHEMA: &str = "public";
+
+impl Query {
+    /// Queries over `reader`.
+    ///
+    /// # Errors
+    /// The query engine could not be set up.
+    pub fn new(config: QueryConfig, reader: Reader) -> Result<Self, QueryError> {
+        let running = Arc::new(Semaphore::new(config.concurrency));
+        let base = base_state(&config)?;
+        Ok(Self { config, reader, base, running })
+    }
+
+    /// Runs one query over one consistent snapshot.
+    ///
+    /// # Errors
+    /// The query is not understood, or a limit was reached; each error names its remedy.
+    pub async fn run(&self, sql: &str) -> Result<Answer, QueryError> {
+        let limit = self.config.timeout;
+        let whole = async {
+            let _turn = self.running.acquire().await;
+            let frame = self.plan(sql).await.map_err(|error| self.explain(error))?;
+            self.collect(frame).await
+        };
+        tokio::time::timeout(limit, whole).await.map_err(|_| QueryError::Timeout(limit))?
+    }
+
+    async fn plan(&self, sql: &str) -> Result<DataFrame, DataFusionError> {
+        let dialect = self.base.config().options().sql_parser.dialect;
+        let statement = self.base.sql_to_statement(sql, &dialect)?;
+        let references = self.base.resolve_table_references(&statement)?;
+        let tables: Vec<&str> = references.iter().map(TableReference::table).collect();
+        let is_metric = |table: &&str| self.reader.has_metric(table);
+        // Metrics alone are read alone; a table over all of them, or about them, needs all.
+        let metrics = tables.iter().all(is_metric).then_some(tables.as_slice());
+        let snapshot = Arc::new(self.reader.snapshot(metrics));
+        let catalog = SnapshotCatalog::new(snapshot);
+        let state = SessionStateBuilder::new_from_existing(self.base.clone())
+            .with_catalog_list(Arc::new(catalog))
+            .build();
+        let plan = state.statement_to_plan(statement).await?;
+        let read_only =
+            SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        read_only.verify_plan(&plan)?;
+        SessionContext::new_with_state(state).execute_logical_plan(plan).await
+    }
+
+    async fn collect(&self, frame: DataFrame) -> Result<Answer, QueryError> {
+        let mut stream = frame.execute_stream().await?;
+        let schema = stream.schema();
+        let mut batches = Vec::new();
+        let mut rows = 0;
+        while let Some(batch) = stream.next().await {
+            let batch = batch?;
+            rows += batch.num_rows();
+            if rows > self.config.max_rows {
+                return Err(QueryError::Rows(self.config.max_rows));
+            }
+            batches.push(batch);
+        }
+        Ok(Answer { schema, batches })
+    }
+
+    /// A table that is not there is mostly a metric misspelt: name the nearest.
+    fn explain(&self, error: DataFusionError) -> QueryError {
+        let text = error.strip_backtrace();
+        let missing = text.split_once("table '").and_then(|(_, rest)| rest.split_once('\''));
+        let Some((name, _)) = missing.filter(|_| text.contains("not found")) else {
+            return error.into();
+        };
+        let name = name.rsplit('.').next().unwrap_or(name);
+        let metrics = self.reader.metrics();
+        let near = metrics.keys().min_by_key(|metric| distance(metric, name));
+        let hint = near.map(|metric| format!("; did you mean {metric}?")).unwrap_or_default();
+        QueryError::Invalid(format!("no metric or table is named {name}{hint} (\\d in the prompt lists all)"))
+    }
+}
+
+fn base_state(config: &QueryConfig) -> Result<SessionState, QueryError> {
+    let no_spill = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+    let runtime: RuntimeEnv = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(config.memory.as_usize())))
+        .with_disk_manager_builder(no_spill)
+        .build()?;
+    let mut session = SessionConfig::new()
+        .with_default_catalog_and_schema(CATALOG, SCHEMA)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true)
+        .with_target_partitions(std::thread::available_parallelism().map_or(2, usize::from));
+    // Metric names have capitals: node_memory_MemFree_bytes must not need quotes.
+    session.options_mut().sql_parser.enable_ident_normalization = false;
+    let context = SessionContext::new_with_state(
+        SessionStateBuilder::new()
+            .with_config(session)
+            .with_runtime_env(Arc::new(runtime))
+            .with_default_features()
+            .build(),
+    );
+    functions::register(&context);
+    Ok(context.state())
+}
+
+/// Edits between two names: Levenshtein 1966.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+        for (j, y) in b.iter().enumerate() {
+            let above = row.get(j + 1).copied().unwrap_or(0);
+            let left = row.get(j).copied().unwrap_or(0);
+            let best = (diagonal + usize::from(x != *y)).min(above + 1).min(left + 1);
+            if let Some(cell) = row.get_mut(j + 1) {
+                *cell = best;
+            }
+            diagonal = above;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
