@@ -16,7 +16,9 @@ pub enum QueryError {
     #[error("answer has more than {0} rows; aggregate, add LIMIT, or raise query.max_rows")]
     Rows(usize),
     /// It needs too much memory.
-    #[error("query needs more memory than allowed; narrow its time range, or raise query.memory ({0})")]
+    #[error(
+        "query needs more memory than allowed; narrow its time range, or raise query.memory ({0})"
+    )]
     Memory(String),
     /// Something of ours failed.
     #[error("query failed: {0}")]

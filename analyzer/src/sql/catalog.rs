@@ -63,7 +63,10 @@ impl SnapshotSchema {
             "series" => Some(Kind::Series),
             metric => {
                 let known = self.snapshot.has_metric(metric);
-                known.then(|| Kind::Metric { name: metric.into(), labels: self.snapshot.label_names(metric) })
+                known.then(|| Kind::Metric {
+                    name: metric.into(),
+                    labels: self.snapshot.label_names(metric),
+                })
             }
         }
     }
@@ -77,7 +80,8 @@ impl SchemaProvider for SnapshotSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        let table = self.kind(name).map(|kind| SnapshotTable::new(Arc::clone(&self.snapshot), kind));
+        let table =
+            self.kind(name).map(|kind| SnapshotTable::new(Arc::clone(&self.snapshot), kind));
         Ok(table.map(|table| Arc::new(table) as _))
     }
 

@@ -4,12 +4,17 @@
 //! mistake that would give a wrong number, so a time that comes twice is an error that says what to do.
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, TimestampMillisecondArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, TimeUnit, TimestampMillisecondType};
+use arrow::datatypes::{
+    DataType, Field, FieldRef, Float64Type, TimeUnit, TimestampMillisecondType,
+};
 use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
 use datafusion::functions::datetime::date_bin;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility,
+};
 use datafusion::prelude::SessionContext;
 use std::sync::Arc;
 
@@ -95,7 +100,9 @@ impl AggregateUDFImpl for OverTime {
             }
             _ => {
                 let name = self.what.name();
-                Err(DataFusionError::Plan(format!("{name} takes a time and a number: {name}(time, value)")))
+                Err(DataFusionError::Plan(format!(
+                    "{name} takes a time and a number: {name}(time, value)"
+                )))
             }
         }
     }
@@ -106,6 +113,10 @@ impl AggregateUDFImpl for OverTime {
 
     fn accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>, DataFusionError> {
         Ok(Box::new(Points { what: self.what, points: Vec::new() }))
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>, DataFusionError> {

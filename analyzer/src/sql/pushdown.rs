@@ -3,9 +3,9 @@
 
 use super::table::label_column;
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringViewArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{DFSchema, ScalarValue};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::Session;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::physical_plan::PhysicalExpr;
@@ -26,7 +26,9 @@ impl TimeRange {
     /// The range that also fulfils `filter`, as far as it says anything of `time`; never too narrow.
     pub(crate) fn narrow(self, filter: &Expr) -> Self {
         match filter {
-            Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => self.narrow(left).narrow(right),
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+                self.narrow(left).narrow(right)
+            }
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
                 let (op, literal) = if is_time(left) {
                     (Some(*op), right)
@@ -78,7 +80,9 @@ pub(crate) fn only_labels(filter: &Expr) -> bool {
 
 /// The metric that `filter` asks for, if it is of the form `metric = 'name'`.
 pub(crate) fn names_metric(filter: &Expr) -> Option<String> {
-    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = filter else { return None };
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = filter else {
+        return None;
+    };
     let (column, literal) = if is_column(left, "metric") { (left, right) } else { (right, left) };
     match (is_column(column, "metric"), strip(literal)) {
         (true, Expr::Literal(value, _)) => value.try_as_str().flatten().map(str::to_owned),
@@ -93,7 +97,8 @@ pub(crate) fn label_filters(
     schema: &SchemaRef,
 ) -> Result<Vec<Arc<dyn PhysicalExpr>>, DataFusionError> {
     let schema = DFSchema::try_from(label_schema(schema))?;
-    let unqualified = |filter: &Expr| datafusion::logical_expr::expr_rewriter::unnormalize_col(filter.clone());
+    let unqualified =
+        |filter: &Expr| datafusion::logical_expr::expr_rewriter::unnormalize_col(filter.clone());
     filters
         .iter()
         .filter(|filter| only_labels(filter))
@@ -136,10 +141,14 @@ fn label_schema(schema: &SchemaRef) -> Schema {
     Schema::new(labels.cloned().collect::<Vec<_>>())
 }
 
+/// Looks through casts that keep every millisecond apart; others change what is compared.
 fn strip(expr: &Expr) -> &Expr {
+    let fine = |kind: &DataType| {
+        matches!(kind, DataType::Timestamp(unit, _) if *unit != TimeUnit::Second)
+            || matches!(kind, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8)
+    };
     match expr {
-        Expr::Cast(cast) => strip(&cast.expr),
-        Expr::TryCast(cast) => strip(&cast.expr),
+        Expr::Cast(cast) if fine(cast.field.data_type()) => strip(&cast.expr),
         Expr::Alias(alias) => strip(&alias.expr),
         other => other,
     }
@@ -174,7 +183,7 @@ fn millis(expr: &Expr) -> Option<(i64, i64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use datafusion::prelude::{col, lit};
+    use datafusion::prelude::{cast, col, lit};
 
     fn at(nanos: i64) -> Expr {
         Expr::Literal(ScalarValue::TimestampNanosecond(Some(nanos), None), None)
@@ -189,9 +198,14 @@ mod tests {
         assert_eq!(range(col("time").gt(at(1_500_000))), (Some(1), None));
         assert_eq!(range(at(1_500_000).gt(col("time"))), (None, Some(2)));
         assert_eq!(range(col("time").eq(at(-500_000))), (Some(-1), Some(0)));
-        assert_eq!(range(col("time").gt(at(2_000_000)).and(col("time").lt(at(9_000_000)))), (Some(2), Some(9)));
+        assert_eq!(
+            range(col("time").gt(at(2_000_000)).and(col("time").lt(at(9_000_000)))),
+            (Some(2), Some(9))
+        );
         assert_eq!(range(col("time").between(at(2_000_000), at(3_000_000))), (Some(2), Some(3)));
         assert_eq!(range(col("time").not_eq(at(2_000_000))), (None, None));
+        let seconds = cast(col("time"), DataType::Timestamp(TimeUnit::Second, None));
+        assert_eq!(range(seconds.eq(at(2_000_000))), (None, None));
         assert_eq!(range(col("value").gt(lit(2))), (None, None));
         assert_eq!(range(col("time").gt(at(1)).or(col("x").eq(lit("a")))), (None, None));
     }

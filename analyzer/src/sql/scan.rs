@@ -96,7 +96,8 @@ impl ScanExec {
                         Some(matching(&series, &job.labels, &job.schema)?)
                     };
                     let keep = |id: u64| ids.as_ref().is_none_or(|ids| ids.contains(&id));
-                    let scans = job.snapshot.scan(metric, &keep, from, to, parts).map_err(external)?;
+                    let scans =
+                        job.snapshot.scan(metric, &keep, from, to, parts).map_err(external)?;
                     for (at, scan) in scans.into_iter().enumerate() {
                         let (stored, merged) = scan.steps();
                         segments += stored;
@@ -138,7 +139,8 @@ impl ScanExec {
             let filters: Vec<String> = job.labels.iter().map(ToString::to_string).collect();
             words.push_str(&format!(", labels=[{}]", filters.join(" AND ")));
         }
-        let shape = Shape { kind: job.kind, full: job.schema, projected, columns, limit: job.limit };
+        let shape =
+            Shape { kind: job.kind, full: job.schema, projected, columns, limit: job.limit };
         Ok(Self {
             parts: parts.into_iter().map(Mutex::new).collect(),
             shape: Arc::new(shape),
@@ -186,7 +188,10 @@ impl ExecutionPlan for ScanExec {
         partition: usize,
         _: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream, DataFusionError> {
-        let part = self.parts.get(partition).map(|part| std::mem::replace(&mut *part.lock(), Part::Scan(Vec::new())));
+        let part = self
+            .parts
+            .get(partition)
+            .map(|part| std::mem::replace(&mut *part.lock(), Part::Scan(Vec::new())));
         let shape = Arc::clone(&self.shape);
         let mut builder = RecordBatchReceiverStreamBuilder::new(Arc::clone(&shape.projected), 2);
         let send = builder.tx();
@@ -227,7 +232,8 @@ impl Shape {
         let mut left = self.limit.unwrap_or(usize::MAX);
         let mut pending = Pending::default();
         for chunk in scans.into_iter().flatten() {
-            let Chunk { id, key, points } = chunk.map_err(|e| DataFusionError::External(e.into()))?;
+            let Chunk { id, key, points } =
+                chunk.map_err(|e| DataFusionError::External(e.into()))?;
             let rows = points.len().min(left);
             left -= rows;
             pending.times.extend(points.times.iter().take(rows));
@@ -259,7 +265,9 @@ impl Shape {
                 }
                 (_, "value") => Arc::new(Float64Array::from(std::mem::take(&mut pending.values))),
                 (Kind::Samples, "metric") => strings(runs, |key| Some(&key.metric))?,
-                (Kind::Samples, "labels") => labels(runs.iter().map(|run| (run.key.as_ref(), run.rows)))?,
+                (Kind::Samples, "labels") => {
+                    labels(runs.iter().map(|run| (run.key.as_ref(), run.rows)))?
+                }
                 (Kind::Samples, _) => {
                     let ids = runs.iter().flat_map(|run| std::iter::repeat_n(run.id, run.rows));
                     Arc::new(ids.collect::<UInt64Array>())
@@ -329,7 +337,9 @@ fn strings<'a>(
     Ok(Arc::new(builder.finish()))
 }
 
-fn labels<'a>(runs: impl Iterator<Item = (&'a SeriesKey, usize)>) -> Result<ArrayRef, DataFusionError> {
+fn labels<'a>(
+    runs: impl Iterator<Item = (&'a SeriesKey, usize)>,
+) -> Result<ArrayRef, DataFusionError> {
     let mut builder = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
     for (key, rows) in runs {
         for _ in 0..rows {

@@ -5,16 +5,17 @@ use super::functions;
 use crate::{QueryConfig, QueryError};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::{ScalarValue, TableReference};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
-use datafusion::common::TableReference;
 use futures_util::StreamExt;
+use serde_json::Value;
 use std::sync::Arc;
 use store::Reader;
 use tokio::sync::Semaphore;
@@ -63,21 +64,27 @@ impl Query {
         Ok(Self { config, reader, base, running })
     }
 
-    /// Runs one query over one consistent snapshot.
+    /// Runs one query over one consistent snapshot. `params` stand for `$1`, `$2`, … in it: numbers,
+    /// strings, booleans or null.
     ///
     /// # Errors
     /// The query is not understood, or a limit was reached; each error names its remedy.
-    pub async fn run(&self, sql: &str) -> Result<Answer, QueryError> {
+    pub async fn run(&self, sql: &str, params: &[Value]) -> Result<Answer, QueryError> {
         let limit = self.config.timeout;
+        let params = params.iter().map(parameter).collect::<Result<Vec<_>, _>>()?;
         let whole = async {
             let _turn = self.running.acquire().await;
-            let frame = self.plan(sql).await.map_err(|error| self.explain(error))?;
+            let frame = self.plan(sql, params).await.map_err(|error| self.explain(error))?;
             self.collect(frame).await
         };
         tokio::time::timeout(limit, whole).await.map_err(|_| QueryError::Timeout(limit))?
     }
 
-    async fn plan(&self, sql: &str) -> Result<DataFrame, DataFusionError> {
+    async fn plan(
+        &self,
+        sql: &str,
+        params: Vec<ScalarValue>,
+    ) -> Result<DataFrame, DataFusionError> {
         let dialect = self.base.config().options().sql_parser.dialect;
         let statement = self.base.sql_to_statement(sql, &dialect)?;
         let references = self.base.resolve_table_references(&statement)?;
@@ -91,9 +98,12 @@ impl Query {
             .with_catalog_list(Arc::new(catalog))
             .build();
         let plan = state.statement_to_plan(statement).await?;
-        let read_only =
-            SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let read_only = SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
         read_only.verify_plan(&plan)?;
+        let plan = if params.is_empty() { plan } else { plan.with_param_values(params)? };
         SessionContext::new_with_state(state).execute_logical_plan(plan).await
     }
 
@@ -124,14 +134,16 @@ impl Query {
         let metrics = self.reader.metrics();
         let near = metrics.keys().min_by_key(|metric| distance(metric, name));
         let hint = near.map(|metric| format!("; did you mean {metric}?")).unwrap_or_default();
-        QueryError::Invalid(format!("no metric or table is named {name}{hint} (\\d in the prompt lists all)"))
+        QueryError::Invalid(format!(
+            "no metric or table is named {name}{hint} (\\d in the prompt lists all)"
+        ))
     }
 }
 
 fn base_state(config: &QueryConfig) -> Result<SessionState, QueryError> {
     let no_spill = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
     let runtime: RuntimeEnv = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(FairSpillPool::new(config.memory.as_usize())))
+        .with_memory_pool(Arc::new(GreedyMemoryPool::new(config.memory.as_usize())))
         .with_disk_manager_builder(no_spill)
         .build()?;
     let mut session = SessionConfig::new()
@@ -150,6 +162,22 @@ fn base_state(config: &QueryConfig) -> Result<SessionState, QueryError> {
     );
     functions::register(&context);
     Ok(context.state())
+}
+
+fn parameter(value: &Value) -> Result<ScalarValue, QueryError> {
+    Ok(match value {
+        Value::Null => ScalarValue::Null,
+        Value::Bool(value) => ScalarValue::Boolean(Some(*value)),
+        Value::String(text) => ScalarValue::Utf8(Some(text.clone())),
+        Value::Number(number) => match number.as_i64() {
+            Some(integer) => ScalarValue::Int64(Some(integer)),
+            None => ScalarValue::Float64(number.as_f64()),
+        },
+        Value::Array(_) | Value::Object(_) => {
+            let text = "a parameter is a list or an object; use numbers, strings, booleans or null";
+            return Err(QueryError::Invalid(text.to_owned()));
+        }
+    })
 }
 
 /// Edits between two names: Levenshtein 1966.

@@ -66,7 +66,8 @@ impl Kind {
         match self {
             Self::Metric { labels, .. } => {
                 let mut fields = vec![field("time", time_type())];
-                let label = |label: &Arc<str>| Field::new(label_column(label), DataType::Utf8View, true);
+                let label =
+                    |label: &Arc<str>| Field::new(label_column(label), DataType::Utf8View, true);
                 fields.extend(labels.iter().map(label));
                 fields.push(field("value", DataType::Float64));
                 Schema::new(fields)
@@ -104,7 +105,9 @@ impl TableProvider for SnapshotTable {
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>, DataFusionError> {
         let answer = |filter: &&Expr| match &self.kind {
-            Kind::Metric { .. } if pushdown::only_labels(filter) => TableProviderFilterPushDown::Exact,
+            Kind::Metric { .. } if pushdown::only_labels(filter) => {
+                TableProviderFilterPushDown::Exact
+            }
             Kind::Metric { .. } | Kind::Samples if pushdown::bounds_time(filter) => {
                 TableProviderFilterPushDown::Inexact
             }
@@ -127,9 +130,11 @@ impl TableProvider for SnapshotTable {
         let metrics = match &self.kind {
             Kind::Metric { name, .. } => vec![Arc::clone(name)],
             Kind::Samples | Kind::Series => {
-                let wanted: Vec<String> = filters.iter().filter_map(pushdown::names_metric).collect();
+                let wanted: Vec<String> =
+                    filters.iter().filter_map(pushdown::names_metric).collect();
                 let all = self.snapshot.metrics().into_iter();
-                all.filter(|metric| wanted.iter().all(|name| name.as_str() == metric.as_ref())).collect()
+                all.filter(|metric| wanted.iter().all(|name| name.as_str() == metric.as_ref()))
+                    .collect()
             }
         };
         let labels = match &self.kind {

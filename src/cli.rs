@@ -1,0 +1,94 @@
+//! The commands and their arguments.
+
+use crate::config::Config;
+use crate::exit::Failure;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Sees the end of a long-running gateway coming, and prevents it.
+#[derive(Debug, Parser)]
+#[command(name = "forerunner", version, about)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run gateway, monitor and watchdog on built-in defaults, with a modest load
+    #[cfg(all(feature = "gateway", feature = "monitor", feature = "watchdog"))]
+    Demo(crate::demo::DemoArgs),
+    /// Collect, store and answer queries
+    #[cfg(feature = "monitor")]
+    Monitor(RoleArgs),
+    /// Serve traffic
+    #[cfg(feature = "gateway")]
+    Gateway(RoleArgs),
+    /// Keep other processes alive
+    #[cfg(feature = "watchdog")]
+    Watchdog(WatchdogArgs),
+    /// Run SQL over collected metrics; without SQL, an interactive prompt
+    #[cfg(feature = "monitor")]
+    Query(crate::query::QueryArgs),
+    /// Check configuration files
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// What every role takes.
+#[derive(Debug, Args)]
+pub(crate) struct RoleArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Write the addresses listened on to this file, as JSON, once ready
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+    /// Stop when standard input ends, as it does when the parent dies
+    #[arg(long)]
+    pub(crate) with_parent: bool,
+}
+
+/// What the watchdog takes.
+#[derive(Debug, Args)]
+pub(crate) struct WatchdogArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", required_unless_present = "command")]
+    pub(crate) config: Option<PathBuf>,
+    /// Stop when standard input ends, as it does when the parent dies
+    #[arg(long)]
+    pub(crate) with_parent: bool,
+    /// A command to keep alive, besides those of the configuration
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Say whether a file is fit for use, and if not, where and why
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+/// Runs one command to its end.
+pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        #[cfg(all(feature = "gateway", feature = "monitor", feature = "watchdog"))]
+        Command::Demo(args) => crate::demo::run(args),
+        #[cfg(feature = "monitor")]
+        Command::Monitor(args) => crate::role::monitor::run(args),
+        #[cfg(feature = "gateway")]
+        Command::Gateway(args) => crate::role::gateway::run(args),
+        #[cfg(feature = "watchdog")]
+        Command::Watchdog(args) => crate::role::watchdog::run(args),
+        #[cfg(feature = "monitor")]
+        Command::Query(args) => crate::query::run(args),
+        Command::Config(ConfigCommand::Check { file }) => {
+            Config::load(&file)?;
+            eprintln!("{}: fit for use", file.display());
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The one configuration file: each room's part under its own name. Strict, and every fault is reported
+//! at once.
+
+use crate::exit::{self, Failure};
+#[cfg(feature = "monitor")]
+use model::Bytes;
+use serde::Deserialize;
+#[cfg(feature = "monitor")]
+use std::net::SocketAddr;
+use std::path::Path;
+#[cfg(feature = "monitor")]
+use std::path::PathBuf;
+
+/// The whole file. A part that is missing has its defaults.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// The monitor's HTTP interface.
+    #[cfg(feature = "monitor")]
+    pub(crate) api: ApiConfig,
+    /// What is collected.
+    #[cfg(feature = "monitor")]
+    pub(crate) collector: collector::CollectorConfig,
+    /// Where it is kept.
+    #[cfg(feature = "monitor")]
+    pub(crate) store: store::StoreConfig,
+    /// Limits of queries.
+    #[cfg(feature = "monitor")]
+    pub(crate) query: analyzer::QueryConfig,
+    /// The gateway.
+    #[cfg(feature = "gateway")]
+    pub(crate) gateway: gateway::GatewayConfig,
+    /// The watchdog and its children.
+    #[cfg(feature = "watchdog")]
+    pub(crate) watchdog: watchdog::WatchdogConfig,
+}
+
+/// The monitor's HTTP interface.
+#[cfg(feature = "monitor")]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ApiConfig {
+    /// Where it listens. Default `127.0.0.1:9490`. Elsewhere than on loopback, `token_file` is needed.
+    pub(crate) listen: SocketAddr,
+    /// A file with the token that clients must send as `Authorization: Bearer …`. Default none.
+    pub(crate) token_file: Option<PathBuf>,
+    /// Largest request body. Default 1 MiB.
+    pub(crate) max_body_size: Bytes,
+}
+
+#[cfg(feature = "monitor")]
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9490)),
+            token_file: None,
+            max_body_size: Bytes::mebi(1),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file and checks all of it.
+    pub(crate) fn load(path: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::text(exit::CONFIG, format!("could not read {}: {error}", path.display()))
+        })?;
+        let config: Self = toml::from_str(&text).map_err(|error| {
+            Failure::text(
+                exit::CONFIG,
+                format!("{}: {}", path.display(), error.to_string().trim_end()),
+            )
+        })?;
+        let faults = config.faults();
+        if faults.is_empty() {
+            return Ok(config);
+        }
+        let list: String = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+        Err(Failure::text(exit::CONFIG, format!("{}:{list}", path.display())))
+    }
+
+    /// The file if one is given, else the defaults.
+    pub(crate) fn load_or_default(path: Option<&Path>) -> Result<Self, Failure> {
+        path.map_or_else(|| Ok(Self::default()), Self::load)
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        #[cfg(feature = "monitor")]
+        {
+            if !self.api.listen.ip().is_loopback() && self.api.token_file.is_none() {
+                let listen = self.api.listen;
+                faults.push(format!("api.listen {listen} is open to others: set api.token_file, or listen on 127.0.0.1"));
+            }
+            faults.extend(self.collector.faults());
+            faults.extend(self.query.faults());
+        }
+        #[cfg(feature = "gateway")]
+        faults.extend(self.gateway.faults());
+        #[cfg(feature = "watchdog")]
+        faults.extend(self.watchdog.faults());
+        faults
+    }
+}

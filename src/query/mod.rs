@@ -1,0 +1,74 @@
+//! SQL from the command line, answered by a running monitor or from the files alone.
+
+mod prompt;
+mod source;
+
+use crate::exit::{self, Failure};
+use crate::role::block_on;
+use analyzer::Format;
+use clap::{Args, ValueEnum};
+use source::Source;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+/// What `query` takes.
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// The monitor to ask [default: http://127.0.0.1:9490]
+    #[arg(long, conflicts_with = "data_dir")]
+    url: Option<String>,
+    /// Read this data directory; if a monitor runs on it, that monitor is asked
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// A file with the token to send
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// How to print rows [default: table on a terminal, else csv]
+    #[arg(long, value_enum)]
+    format: Option<Output>,
+    /// The query; without it, a prompt
+    sql: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    Table,
+    Csv,
+    Json,
+    Arrow,
+}
+
+impl Output {
+    fn format(self) -> Format {
+        match self {
+            Self::Table => Format::Table,
+            Self::Csv => Format::Csv,
+            Self::Json => Format::Json,
+            Self::Arrow => Format::Arrow,
+        }
+    }
+}
+
+pub(crate) fn run(args: QueryArgs) -> Result<(), Failure> {
+    telemetry::trace::start("warn");
+    let default = if std::io::stdout().is_terminal() { Format::Table } else { Format::Csv };
+    let format = args.format.map_or(default, Output::format);
+    block_on(async {
+        let source = Source::open(args.url, args.data_dir, args.token_file).await?;
+        match args.sql {
+            Some(sql) => print(&source.run(&sql, format).await?),
+            None => prompt::run(source, format).await,
+        }
+    })
+}
+
+/// Writes an answer to standard output. A reader that has gone, as `head` does, is no failure.
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(exit::SYSTEM, error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,30 @@
+//! The gateway process.
+
+use super::{block_on, clock, expose_process, stop_on_request, tell_ready};
+use crate::cli::RoleArgs;
+use crate::config::Config;
+use crate::exit::{self, Failure};
+use serde_json::json;
+use telemetry::Registry;
+use tracing::warn;
+
+pub(crate) fn run(args: RoleArgs) -> Result<(), Failure> {
+    let config = Config::load_or_default(args.config.as_deref())?;
+    telemetry::trace::start("info");
+    block_on(async {
+        let stop = stop_on_request(args.with_parent);
+        let registry = Registry::new();
+        expose_process(&registry, "gateway");
+        let ready = |addresses: gateway::Addresses| {
+            let addresses = json!({
+                "data": addresses.data.to_string(),
+                "control": addresses.control.to_string(),
+            });
+            if let Err(failure) = tell_ready(args.ready_file.as_deref(), &addresses) {
+                warn!(error = %failure.error, "ready file could not be written");
+            }
+        };
+        let outcome = gateway::run(config.gateway, clock(), registry, stop, ready).await;
+        outcome.map_err(exit::with(exit::UNAVAILABLE))
+    })
+}

@@ -1,0 +1,70 @@
+//! The monitor process: collector → store ← queries, and the HTTP interface.
+
+use super::{block_on, clock, expose_process, stop_on_request, tell_ready};
+use crate::api::{self, Api};
+use crate::cli::RoleArgs;
+use crate::config::Config;
+use crate::exit::{self, Failure};
+use analyzer::Query;
+use collector::TargetBoard;
+use runtime::Tasks;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Opened, StoreError};
+use telemetry::Registry;
+use tracing::info;
+
+/// For tasks to end after stop was requested; the demo and the watchdog wait a little longer.
+const GRACE: Duration = Duration::from_millis(2_500);
+
+/// The file in the data directory that says where the monitor listens.
+pub(crate) const ADDRESS: &str = "monitor.address";
+
+pub(crate) fn run(args: RoleArgs) -> Result<(), Failure> {
+    let config = Config::load_or_default(args.config.as_deref())?;
+    telemetry::trace::start("info");
+    block_on(serve(config, args))
+}
+
+async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
+    let stop = stop_on_request(args.with_parent);
+    let registry = Registry::new();
+    expose_process(&registry, "monitor");
+    let listener = api::bind(&config.api).await?;
+    let address = listener.local_addr().map_err(exit::with(exit::SYSTEM))?;
+    let token = api::read_token(&config.api)?;
+    let (store_config, store_registry) = (config.store.clone(), registry.clone());
+    let opening =
+        tokio::task::spawn_blocking(move || store::open(store_config, clock(), &store_registry));
+    let opened = opening.await.map_err(exit::with(exit::SOFTWARE))?;
+    let Opened { writer, reader, upkeep, .. } = opened.map_err(exit::with(exit::UNAVAILABLE))?;
+    let query = Query::new(config.query.clone(), reader).map_err(exit::with(exit::SOFTWARE))?;
+    let board = TargetBoard::new();
+    let api =
+        Api { query, board: board.clone(), registry: registry.clone(), token, clock: clock() };
+
+    let mut tasks = Tasks::new(stop);
+    let upkeep = Arc::new(upkeep);
+    let (sync, flush, verify) = (Arc::clone(&upkeep), Arc::clone(&upkeep), upkeep);
+    tasks.spawn("wal-sync", |stop| async move { sync.run_sync(stop).await });
+    tasks.spawn("flush", |stop| async move { flush.run_flush(stop).await });
+    tasks.spawn("verify", |stop| async move {
+        // Once, in the background: a damaged segment is found before a query needs it.
+        let _ = tokio::task::spawn_blocking(move || verify.verify_segments()).await;
+        stop.wait().await;
+        Ok::<_, StoreError>(())
+    });
+    let collecting = config.collector.clone();
+    tasks.spawn("collector", |stop| {
+        collector::run(collecting, writer, clock(), board, registry, stop)
+    });
+    let max_body = config.api.max_body_size.as_usize();
+    tasks.spawn("api", |stop| api::serve(listener, api, max_body, stop));
+
+    info!(%address, data = %config.store.dir.display(), "monitor is ready");
+    let addresses = json!({ "api": address.to_string() });
+    tell_ready(Some(&config.store.dir.join(ADDRESS)), &addresses)?;
+    tell_ready(args.ready_file.as_deref(), &addresses)?;
+    tasks.run(GRACE).await.map_err(exit::with(exit::SOFTWARE))
+}
