@@ -27,7 +27,12 @@ pub enum QueryError {
 
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
+        // The kind of error says itself in ours; twice is noise.
         let text = error.strip_backtrace();
+        let text = text
+            .trim_start_matches("Execution error: ")
+            .trim_start_matches("Error during planning: ");
+        let text = text.to_owned();
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => Self::Memory(text),
             DataFusionError::SQL(..)

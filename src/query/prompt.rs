@@ -32,10 +32,10 @@ pub(super) async fn run(source: Source, format: Format) -> Result<(), Failure> {
     .map_err(exit::with(exit::SOFTWARE))?
 }
 
-fn read_lines(
-    ask: &dyn Fn(&str, Format) -> Result<Vec<u8>, Failure>,
-    mut format: Format,
-) -> Result<(), Failure> {
+/// Runs a query and returns its answer as text.
+type Ask<'a> = dyn Fn(&str, Format) -> Result<Vec<u8>, Failure> + 'a;
+
+fn read_lines(ask: &Ask<'_>, mut format: Format) -> Result<(), Failure> {
     let interactive = std::io::stdin().is_terminal();
     let mut editor = DefaultEditor::new().map_err(exit::with(exit::SYSTEM))?;
     let history = interactive.then(history_file).flatten();

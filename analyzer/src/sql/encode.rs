@@ -102,7 +102,7 @@ impl Answer {
                 rows.push(Value::Array(cells.collect()));
             }
         }
-        Ok(json!({ "columns": columns, "rows": rows }).to_string().into_bytes())
+        Ok(format!("{}\n", json!({ "columns": columns, "rows": rows })).into_bytes())
     }
 
     fn arrow(&self) -> Result<Vec<u8>, ArrowError> {
@@ -115,7 +115,10 @@ impl Answer {
 }
 
 fn options() -> FormatOptions<'static> {
-    FormatOptions::new().with_null("").with_display_error(true)
+    FormatOptions::new()
+        .with_null("")
+        .with_display_error(true)
+        .with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.3fZ"))
 }
 
 fn formatters<'a>(

@@ -153,6 +153,7 @@ fn base_state(config: &QueryConfig) -> Result<SessionState, QueryError> {
         .with_target_partitions(std::thread::available_parallelism().map_or(2, usize::from));
     // Metric names have capitals: node_memory_MemFree_bytes must not need quotes.
     session.options_mut().sql_parser.enable_ident_normalization = false;
+    session.options_mut().execution.time_zone = Some("UTC".to_owned());
     let context = SessionContext::new_with_state(
         SessionStateBuilder::new()
             .with_config(session)

@@ -63,7 +63,9 @@ impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = UNITS.iter().find(|(name, factor)| name.contains('i') && self.0 >= *factor);
         match unit {
-            Some((name, factor)) if self.0 % factor == 0 => write!(f, "{}{name}", self.0 / factor),
+            Some((name, factor)) if self.0.is_multiple_of(*factor) => {
+                write!(f, "{}{name}", self.0 / factor)
+            }
             Some((name, factor)) => write!(f, "{:.1}{name}", self.0 as f64 / *factor as f64),
             None => write!(f, "{}B", self.0),
         }

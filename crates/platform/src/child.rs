@@ -179,7 +179,8 @@ fn keep(line: &[u8], last: &Mutex<VecDeque<String>>, log: &Mutex<Option<RollingL
     last.push_back(text);
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
 

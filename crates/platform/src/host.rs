@@ -277,7 +277,8 @@ not_here!(
     pressure -> [Pressure; 3],
 );
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -112,7 +112,8 @@ pub fn find(_name: &str, _limit: usize) -> Result<Vec<u32>, PlatformError> {
     Err(PlatformError::Reading { what: "processes", cause })
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -158,7 +158,8 @@ impl Keeper {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
     use tempfile::TempDir;

@@ -1,3 +1,5 @@
+#![expect(clippy::disallowed_methods, reason = "damages files on purpose")]
+
 use super::*;
 use crate::{Chunk, Series, Snapshot};
 use model::{Bytes, Labels};

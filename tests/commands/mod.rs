@@ -1,0 +1,5 @@
+//! The command line as a user types it.
+
+mod demo;
+mod query;
+mod targets;

@@ -1,0 +1,3 @@
+//! Kills, damage, and what is left after.
+
+mod store;
