@@ -12,7 +12,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// The whole file. A part that is missing has its defaults.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     /// The monitor's HTTP interface.
@@ -37,7 +37,7 @@ pub(crate) struct Config {
 
 /// The monitor's HTTP interface.
 #[cfg(feature = "monitor")]
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ApiConfig {
     /// Where it listens. Default `127.0.0.1:9490`. Elsewhere than on loopback, `token_file` is needed.
@@ -100,5 +100,55 @@ impl Config {
         #[cfg(feature = "watchdog")]
         faults.extend(self.watchdog.faults());
         faults
+    }
+}
+
+#[cfg(all(feature = "gateway", feature = "monitor", feature = "watchdog"))]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_states_the_true_defaults() {
+        let text = include_str!("../examples/forerunner.toml");
+        let mut example: Config = toml::from_str(text).unwrap();
+        assert_eq!(example.faults(), [""; 0]);
+        let mut defaults = Config::default();
+        assert_eq!(example.gateway.tool.len(), 1);
+        example.collector.scrape.clear();
+        example.collector.process.clear();
+        example.watchdog.child.clear();
+        example.gateway.tool.clear();
+        defaults.gateway.tool.clear();
+        assert_eq!(example, defaults);
+    }
+
+    #[test]
+    fn the_example_has_every_key() {
+        let text = include_str!("../examples/forerunner.toml");
+        // An unknown key makes serde list the known ones of its table.
+        for (table, key) in [
+            ("api", "api"),
+            ("collector", "collector"),
+            ("collector.host", "collector.host"),
+            ("store", "store"),
+            ("query", "query"),
+            ("gateway", "gateway"),
+            ("watchdog", "watchdog"),
+        ] {
+            let error =
+                toml::from_str::<Config>(&format!("[{table}]\nno_such_key = 1\n")).unwrap_err();
+            let known = error.message().split("expected").nth(1).unwrap().to_owned();
+            let names: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+            assert!(!names.is_empty(), "{known}");
+            for name in names {
+                let nested =
+                    [format!("[{key}.{name}]"), format!("[[{key}.{name}]]"), format!("{name} = ")];
+                assert!(
+                    nested.iter().any(|form| text.contains(form)),
+                    "{table}.{name} is not in the example"
+                );
+            }
+        }
     }
 }

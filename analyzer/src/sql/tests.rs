@@ -1,1 +1,120 @@
+use crate::{Format, Query, QueryConfig, QueryError};
+use model::{Bytes, Labels, SeriesKey, Timestamp};
+use runtime::Clock;
+use std::time::Duration;
+use store::{Batch, Opened, StoreConfig, Times};
+use telemetry::Registry;
+use tempfile::TempDir;
 
+/// A store with a counter of two series, five minutes at 1 s, partly in segments, with a reset in it.
+fn filled() -> (Opened, TempDir) {
+    let dir = TempDir::new().unwrap();
+    let config = StoreConfig { dir: dir.path().to_owned(), ..StoreConfig::default() };
+    let store = store::open(config, Clock::system(), &Registry::new()).unwrap();
+    let key = |x: &str| SeriesKey::new("c", Labels::from_pairs([("x", x)]));
+    let series = ["1", "2"].map(|x| store.writer.series(&key(x)).unwrap());
+    let start = Clock::system().now().millis() - 300_000;
+    for n in 0..300_i64 {
+        // One a second, and from zero again at 200.
+        let value = if n < 200 { n } else { n - 200 } as f64;
+        let times = Times::One(Timestamp(start + n * 1000));
+        let batch =
+            Batch { series: series.to_vec().into(), values: vec![value, 10.0 * value], times };
+        store.writer.append(batch).unwrap();
+        if n % 100 == 50 {
+            store.upkeep.flush_now().unwrap();
+        }
+    }
+    (store, dir)
+}
+
+async fn csv(query: &Query, sql: &str) -> Result<String, QueryError> {
+    let answer = query.run(sql, &[]).await?;
+    Ok(String::from_utf8(answer.encode(Format::Csv)?).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_see_through_segments_memory_and_resets() {
+    let (store, _dir) = filled();
+    let query = Query::new(QueryConfig::default(), store.reader.clone()).unwrap();
+    let sql = "SELECT x, increase(time, value), rate(time, value) * 299, delta(time, value), last(time, value), count(*) FROM c GROUP BY x ORDER BY x";
+    let rows = csv(&query, sql).await.unwrap();
+    let rows: Vec<&str> = rows.lines().skip(1).collect();
+    assert_eq!(rows, ["1,298.0,298.0,99.0,99.0,300", "2,2980.0,2980.0,990.0,990.0,300"]);
+    let params = [serde_json::json!("2"), serde_json::json!(1980)];
+    let answer =
+        query.run("SELECT count(*) FROM c WHERE x = $1 AND value >= $2", &params).await.unwrap();
+    assert_eq!(answer.encode(Format::Csv).unwrap(), b"count(*)\n2\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_query_reads_one_instant_while_others_write() {
+    let (store, _dir) = filled();
+    let query = Query::new(QueryConfig::default(), store.reader.clone()).unwrap();
+    let writer = store.writer.clone();
+    let stop = runtime::Stop::new();
+    let stopped = stop.clone();
+    let writing = tokio::task::spawn_blocking(move || {
+        let key = |metric: &str| SeriesKey::new(metric, Labels::default());
+        let pair = ["left", "right"].map(|metric| writer.series(&key(metric)).unwrap());
+        let mut time = Clock::system().now().millis();
+        while !stopped.requested() {
+            time += 1;
+            let times = Times::One(Timestamp(time));
+            writer
+                .append(Batch { series: pair.to_vec().into(), values: vec![1.0, 1.0], times })
+                .unwrap();
+        }
+    });
+    let sql = "SELECT (SELECT count(*) FROM left) - (SELECT count(*) FROM right) AS d";
+    let mut answered = 0;
+    while answered < 50 {
+        let quoted = sql.replace("left", "\"left\"").replace("right", "\"right\"");
+        let Ok(rows) = csv(&query, &quoted).await else { continue };
+        assert_eq!(rows, "d\n0\n");
+        answered += 1;
+        if answered == 25 {
+            store.upkeep.flush_now().unwrap();
+        }
+    }
+    stop.request();
+    writing.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_limit_has_its_own_words() {
+    let (store, _dir) = filled();
+    let with = |config: QueryConfig| Query::new(config, store.reader.clone()).unwrap();
+    let default = QueryConfig::default;
+    let rows = with(QueryConfig { max_rows: 10, ..default() });
+    let said = csv(&rows, "SELECT * FROM c").await.unwrap_err().to_string();
+    assert!(said.contains("more than 10 rows") && said.contains("LIMIT"), "{said}");
+    let time = with(QueryConfig { timeout: Duration::from_millis(50), ..default() });
+    let sql = "SELECT count(*) FROM c a, c b, c d WHERE a.value + b.value + d.value < 0";
+    let said = csv(&time, sql).await.unwrap_err().to_string();
+    assert!(said.contains("longer than 50ms"), "{said}");
+    let memory = with(QueryConfig { memory: Bytes(10_000), ..default() });
+    let said = csv(&memory, "SELECT * FROM c ORDER BY value").await.unwrap_err().to_string();
+    assert!(said.contains("more memory than allowed"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_on_labels_and_time_are_shown_as_pushed_down() {
+    let (store, _dir) = filled();
+    let query = Query::new(QueryConfig::default(), store.reader.clone()).unwrap();
+    let plan = |rest: &'static str| {
+        let query = query.clone();
+        async move { csv(&query, &format!("EXPLAIN SELECT value FROM c {rest}")).await.unwrap() }
+    };
+    let all = plan("").await;
+    assert!(all.contains("ScanExec: table=c, segments=3, series_in_memory=2"), "{all}");
+    let label = plan("WHERE x = '1'").await;
+    assert!(
+        label.contains("series_in_memory=1, labels=[x@0 = 1]") && !label.contains("FilterExec"),
+        "{label}"
+    );
+    let time = plan("WHERE time > now() - INTERVAL '10 seconds'").await;
+    assert!(time.contains("segments=0, series_in_memory=2, time="), "{time}");
+    let never = plan("WHERE x = 'no'").await;
+    assert!(never.contains("segments=0, series_in_memory=0"), "{never}");
+}
