@@ -10,10 +10,13 @@ pub(crate) struct Failure {
 }
 
 /// Input that is at fault (`EX_DATAERR`).
+#[cfg(feature = "monitor")]
 pub(crate) const DATA: u8 = 65;
 /// Something that we need is not there (`EX_UNAVAILABLE`).
+#[cfg(any(feature = "gateway", feature = "monitor"))]
 pub(crate) const UNAVAILABLE: u8 = 69;
 /// A fault of ours (`EX_SOFTWARE`).
+#[cfg(any(feature = "monitor", feature = "watchdog"))]
 pub(crate) const SOFTWARE: u8 = 70;
 /// The system refused (`EX_OSERR`).
 pub(crate) const SYSTEM: u8 = 71;

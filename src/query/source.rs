@@ -1,11 +1,11 @@
 //! Who answers: a running monitor over HTTP, or this process from the files of one that does not run.
 
 use crate::exit::{self, Failure};
-use crate::role::clock;
 use crate::role::monitor::ADDRESS;
 use analyzer::{Format, Query, QueryConfig, QueryError};
 use platform::PlatformError;
 use platform::http::{HttpClient, HttpError, Method};
+use runtime::Clock;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,7 +41,8 @@ impl Source {
         };
         let folder = dir.clone();
         let opened =
-            tokio::task::spawn_blocking(move || store::open_read_only(&folder, clock())).await;
+            tokio::task::spawn_blocking(move || store::open_read_only(&folder, Clock::system()))
+                .await;
         match opened.map_err(exit::with(exit::SOFTWARE))? {
             Ok((reader, replayed)) => {
                 if replayed.torn_bytes + replayed.damaged_bytes > 0 {
@@ -106,7 +107,7 @@ async fn ask(
         );
         Failure::text(exit::UNAVAILABLE, text)
     };
-    let deadline = clock().monotonic() + TIMEOUT;
+    let deadline = Clock::system().monotonic() + TIMEOUT;
     let path = format!("{}/api/v1/sql", url.trim_end_matches('/'));
     let body = json!({ "query": sql }).to_string();
     let answer =

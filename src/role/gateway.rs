@@ -1,9 +1,11 @@
 //! The gateway process.
 
-use super::{block_on, clock, expose_process, stop_on_request, tell_ready};
+use super::serving::{expose_process, tell_ready};
+use super::{block_on, stop_on_request};
 use crate::cli::RoleArgs;
 use crate::config::Config;
 use crate::exit::{self, Failure};
+use runtime::Clock;
 use serde_json::json;
 use telemetry::Registry;
 use tracing::warn;
@@ -24,7 +26,7 @@ pub(crate) fn run(args: RoleArgs) -> Result<(), Failure> {
                 warn!(error = %failure.error, "ready file could not be written");
             }
         };
-        let outcome = gateway::run(config.gateway, clock(), registry, stop, ready).await;
+        let outcome = gateway::run(config.gateway, Clock::system(), registry, stop, ready).await;
         outcome.map_err(exit::with(exit::UNAVAILABLE))
     })
 }

@@ -4,16 +4,14 @@
 pub(crate) mod gateway;
 #[cfg(feature = "monitor")]
 pub(crate) mod monitor;
+#[cfg(any(feature = "gateway", feature = "monitor"))]
+mod serving;
 #[cfg(feature = "watchdog")]
 pub(crate) mod watchdog;
 
 use crate::exit::{self, Failure};
-use model::MetricKind;
-use platform::process::{self, Process};
-use runtime::{Clock, Stop};
+use runtime::Stop;
 use std::future::Future;
-use std::path::Path;
-use telemetry::Registry;
 use tracing::info;
 
 /// Runs `role` on a multi-thread runtime until it ends.
@@ -41,54 +39,4 @@ pub(crate) fn stop_on_request(with_parent: bool) -> Stop {
         request.request();
     });
     stop
-}
-
-/// Writes the addresses listened on, as JSON, for whoever waits for us.
-pub(crate) fn tell_ready(
-    file: Option<&Path>,
-    addresses: &serde_json::Value,
-) -> Result<(), Failure> {
-    let Some(file) = file else { return Ok(()) };
-    platform::durable::replace(file, addresses.to_string().as_bytes())
-        .map_err(exit::with(exit::SYSTEM))
-}
-
-/// The process' own readings, as every Prometheus client has them, and the build.
-pub(crate) fn expose_process(registry: &Registry, role: &'static str) {
-    let gauge = |name: &str, help: &str, kind, read: fn(&Process) -> f64| {
-        let pid = std::process::id();
-        registry.computed(name, help, kind, move || {
-            process::read(pid).map_or(f64::NAN, |process| read(&process))
-        });
-    };
-    gauge("process_resident_memory_bytes", "Bytes in memory.", MetricKind::Gauge, |p| {
-        p.resident as f64
-    });
-    gauge(
-        "process_cpu_seconds_total",
-        "Processor time, user and system.",
-        MetricKind::Counter,
-        |p| p.cpu_seconds,
-    );
-    gauge("process_open_fds", "Open handles.", MetricKind::Gauge, |p| {
-        p.open_fds.map_or(f64::NAN, |n| n as f64)
-    });
-    gauge("process_max_fds", "Handles that may be open.", MetricKind::Gauge, |p| {
-        p.max_fds.map_or(f64::NAN, |n| n as f64)
-    });
-    gauge("process_threads", "Threads.", MetricKind::Gauge, |p| p.threads as f64);
-    gauge(
-        "process_start_time_seconds",
-        "Start, in seconds since the epoch.",
-        MetricKind::Gauge,
-        |p| p.start_time,
-    );
-    let build =
-        registry.counters("forerunner_build_info", "Version and role.", ["version", "role"], 1);
-    build.with([env!("CARGO_PKG_VERSION"), role]).inc();
-}
-
-/// The clock of real processes.
-pub(crate) fn clock() -> Clock {
-    Clock::system()
 }

@@ -1,13 +1,14 @@
 //! The monitor process: collector → store ← queries, and the HTTP interface.
 
-use super::{block_on, clock, expose_process, stop_on_request, tell_ready};
+use super::serving::{expose_process, tell_ready};
+use super::{block_on, stop_on_request};
 use crate::api::{self, Api};
 use crate::cli::RoleArgs;
 use crate::config::Config;
 use crate::exit::{self, Failure};
 use analyzer::Query;
 use collector::TargetBoard;
-use runtime::Tasks;
+use runtime::{Clock, Tasks};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,14 +36,20 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(exit::with(exit::SYSTEM))?;
     let token = api::read_token(&config.api)?;
     let (store_config, store_registry) = (config.store.clone(), registry.clone());
-    let opening =
-        tokio::task::spawn_blocking(move || store::open(store_config, clock(), &store_registry));
+    let opening = tokio::task::spawn_blocking(move || {
+        store::open(store_config, Clock::system(), &store_registry)
+    });
     let opened = opening.await.map_err(exit::with(exit::SOFTWARE))?;
     let Opened { writer, reader, upkeep, .. } = opened.map_err(exit::with(exit::UNAVAILABLE))?;
     let query = Query::new(config.query.clone(), reader).map_err(exit::with(exit::SOFTWARE))?;
     let board = TargetBoard::new();
-    let api =
-        Api { query, board: board.clone(), registry: registry.clone(), token, clock: clock() };
+    let api = Api {
+        query,
+        board: board.clone(),
+        registry: registry.clone(),
+        token,
+        clock: Clock::system(),
+    };
 
     let mut tasks = Tasks::new(stop);
     let upkeep = Arc::new(upkeep);
@@ -57,7 +64,7 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
     });
     let collecting = config.collector.clone();
     tasks.spawn("collector", |stop| {
-        collector::run(collecting, writer, clock(), board, registry, stop)
+        collector::run(collecting, writer, Clock::system(), board, registry, stop)
     });
     let max_body = config.api.max_body_size.as_usize();
     tasks.spawn("api", |stop| api::serve(listener, api, max_body, stop));

@@ -1,9 +1,10 @@
 //! The watchdog process.
 
-use super::{block_on, clock, stop_on_request};
+use super::{block_on, stop_on_request};
 use crate::cli::WatchdogArgs;
 use crate::config::Config;
 use crate::exit::{self, Failure};
+use runtime::Clock;
 use watchdog::ChildConfig;
 
 pub(crate) fn run(args: WatchdogArgs) -> Result<(), Failure> {
@@ -22,6 +23,6 @@ pub(crate) fn run(args: WatchdogArgs) -> Result<(), Failure> {
     telemetry::trace::start("info");
     block_on(async {
         let stop = stop_on_request(args.with_parent);
-        watchdog::run(config, clock(), stop).await.map_err(exit::with(exit::SOFTWARE))
+        watchdog::run(config, Clock::system(), stop).await.map_err(exit::with(exit::SOFTWARE))
     })
 }

@@ -1,7 +1,7 @@
 //! The nouns of Forerunner and their text form; no I/O, no clock, no task.
 //!
 //! - [`time`]: [`Timestamp`], milliseconds since the Unix epoch, and durations in configuration files
-//! - [`unit`]: [`Bytes`], a size as a type
+//! - [`mod@unit`]: [`Bytes`], a size as a type
 //! - [`label`]: [`Labels`], a sorted set of names and values
 //! - [`series`]: [`SeriesKey`], the metric name and labels that identify one series
 //! - [`sample`]: [`Sample`], one time and value, and the staleness mark

@@ -1,5 +1,5 @@
 //! What the kernel says of the machine. Readings come from `/proc`; elsewhere than on Linux each call
-//! answers [`PlatformError::Reading`].
+//! answers [`Reading`](crate::PlatformError::Reading).
 
 #[cfg(not(target_os = "linux"))]
 use crate::PlatformError;
