@@ -1,7 +1,7 @@
 //! The demo: a watchdog that keeps a gateway and a monitor alive, on built-in defaults, and a modest load.
 
 use crate::exit::{self, Failure};
-use crate::role::{block_on, clock, stop_on_request};
+use crate::role::{block_on, stop_on_request};
 use burnin::load::{self, Load, Tally};
 use clap::Args;
 use model::Bytes;
@@ -9,7 +9,7 @@ use platform::child::{Child, Command};
 use platform::durable;
 use platform::http::{HttpClient, Method};
 use platform::log::RollingLog;
-use runtime::{Stop, Tick};
+use runtime::{Clock, Stop, Tick};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -159,8 +159,8 @@ fn start_watchdog(dir: &Path, config: &Path) -> Result<Child, Failure> {
 }
 
 async fn show(args: &DemoArgs, dir: &Path, ports: &Ports, stop: Stop) -> Result<(), Failure> {
-    let ended =
-        clock().monotonic() + args.for_time.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
+    let ended = Clock::system().monotonic()
+        + args.for_time.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
     eprintln!("starting watchdog, gateway and monitor …");
     for (what, port) in [("gateway", ports.control), ("monitor", ports.monitor)] {
         if !wait_ready(what, port, dir, &stop).await? {
@@ -182,7 +182,7 @@ async fn show(args: &DemoArgs, dir: &Path, ports: &Ports, stop: Stop) -> Result<
     };
     let tally = Tally::default();
     let load_stop = Stop::new();
-    let sending = tokio::spawn(load::run(load, clock(), tally.clone(), load_stop.clone()));
+    let sending = tokio::spawn(load::run(load, Clock::system(), tally.clone(), load_stop.clone()));
     print_guide(args, dir, ports);
     let reason = stop.wait_until(ended).await;
     load_stop.request();
@@ -200,10 +200,10 @@ async fn show(args: &DemoArgs, dir: &Path, ports: &Ports, stop: Stop) -> Result<
 /// Whether the process became ready; false when stop was requested first.
 async fn wait_ready(what: &str, port: u16, dir: &Path, stop: &Stop) -> Result<bool, Failure> {
     let client = HttpClient::new();
-    let deadline = clock().monotonic() + START_GRACE;
+    let deadline = Clock::system().monotonic() + START_GRACE;
     let url = format!("http://127.0.0.1:{port}/ready");
-    while clock().monotonic() < deadline {
-        let soon = clock().monotonic() + Duration::from_secs(1);
+    while Clock::system().monotonic() < deadline {
+        let soon = Clock::system().monotonic() + Duration::from_secs(1);
         let answer = client.send(Method::GET, &url, &[], "", soon).await;
         if answer.is_ok_and(|answer| answer.status == 200) {
             return Ok(true);
