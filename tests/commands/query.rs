@@ -79,7 +79,7 @@ fn a_bad_query_says_what_is_wrong_and_what_to_do() {
         ("SELEC 1", "SELEC"),
         ("DROP TABLE up", "DDL"),
         ("INSERT INTO up SELECT * FROM up", "DML"),
-        ("SET x = 1", "SET"),
+        ("SET x = 1", "not supported: SetVariable"),
         ("SELECT rate(time, value) FROM requests_total", "GROUP BY all labels"),
         ("SELECT rate(value) FROM requests_total", "rate(time, value)"),
         ("SELECT * FROM generate_series(1, 1000)", "LIMIT"),

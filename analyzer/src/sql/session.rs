@@ -132,7 +132,12 @@ impl Query {
         };
         let name = name.rsplit('.').next().unwrap_or(name);
         let metrics = self.reader.metrics();
-        let near = metrics.keys().min_by_key(|metric| distance(metric, name));
+        let near = metrics
+            .keys()
+            .map(|metric| (distance(metric, name), metric))
+            .min()
+            .filter(|(edits, _)| *edits <= name.len() / 3)
+            .map(|(_, metric)| metric);
         let hint = near.map(|metric| format!("; did you mean {metric}?")).unwrap_or_default();
         QueryError::Invalid(format!(
             "no metric or table is named {name}{hint} (\\d in the prompt lists all)"
