@@ -18,12 +18,13 @@ const SINGLE: [&str; 10] = [
 ];
 
 /// Each package must offer one of these.
-const LICENCES: [&str; 12] = [
+const LICENCES: [&str; 13] = [
     "Apache-2.0",
     "MIT",
     "MIT-0",
     "BSD-2-Clause",
     "BSD-3-Clause",
+    "BSL-1.0",
     "ISC",
     "MPL-2.0",
     "Unicode-3.0",
