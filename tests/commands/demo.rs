@@ -33,11 +33,11 @@ fn wait_gone(dir: &TempDir) {
 #[test]
 fn the_demo_answers_its_three_questions_and_ends_by_itself() {
     let dir = TempDir::new().unwrap();
-    let (mut demo, url) = start(&dir, &["--for", "8s"]);
-    assert!(
-        processes_with(dir.path().to_str().unwrap()).len() >= 4,
-        "demo, watchdog, gateway, monitor"
-    );
+    let (mut demo, url) = start(&dir, &["--for", "12s"]);
+    let path = dir.path().to_str().unwrap().to_owned();
+    wait_for("demo, watchdog, gateway and monitor", || {
+        (processes_with(&path).len() >= 4).then_some(())
+    });
     let routes = wait_rows(
         &url,
         "SELECT route FROM (SELECT route, code, rate(time, value) AS r FROM gateway_requests_total WHERE time > now() - INTERVAL '1 minute' GROUP BY route, code) WHERE r > 1",
