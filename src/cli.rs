@@ -30,6 +30,10 @@ enum Command {
     /// Run SQL over collected metrics; without SQL, an interactive prompt
     #[cfg(feature = "monitor")]
     Query(crate::query::QueryArgs),
+    /// Measure this program against the peers that are installed, on the same data
+    #[cfg(feature = "monitor")]
+    #[command(subcommand)]
+    Bench(crate::bench::BenchCommand),
     /// Check configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -85,6 +89,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Watchdog(args) => crate::role::watchdog::run(args),
         #[cfg(feature = "monitor")]
         Command::Query(args) => crate::query::run(args),
+        #[cfg(feature = "monitor")]
+        Command::Bench(command) => crate::bench::run(command),
         Command::Config(ConfigCommand::Check { file }) => {
             Config::load(&file)?;
             eprintln!("{}: fit for use", file.display());

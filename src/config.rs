@@ -46,6 +46,8 @@ pub(crate) struct ApiConfig {
     pub(crate) token_file: Option<PathBuf>,
     /// Largest request body. Default 1 MiB.
     pub(crate) max_body_size: Bytes,
+    /// Largest remote-write request, uncompressed. Default 32 MiB.
+    pub(crate) max_push_size: Bytes,
 }
 
 #[cfg(feature = "monitor")]
@@ -55,6 +57,7 @@ impl Default for ApiConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 9490)),
             token_file: None,
             max_body_size: Bytes::mebi(1),
+            max_push_size: Bytes::mebi(32),
         }
     }
 }

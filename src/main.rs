@@ -6,10 +6,12 @@
 //! - `role/`: gateway, monitor and watchdog, each builds and runs one process
 //! - `api/`: the monitor's HTTP interface
 //! - `query/`: SQL from the command line, from a monitor or from files
-//! - `demo`: all three roles on built-in defaults under a modest load
+//! - `bench`: measured against peers; `demo`: all three roles on built-in defaults under a modest load
 
 #[cfg(feature = "monitor")]
 mod api;
+#[cfg(feature = "monitor")]
+mod bench;
 mod cli;
 mod config;
 #[cfg(all(feature = "gateway", feature = "monitor", feature = "watchdog"))]

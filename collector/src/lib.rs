@@ -1,21 +1,25 @@
-//! Pulls metrics from targets, the host and processes, and hands them to the store as batches.
+//! Pulls metrics from targets, the host and processes, takes pushed ones, and hands them to the store as
+//! batches.
 //!
 //! The way of a scrape: `schedule` says when, `scrape/retry` how often, `scrape/fetch` gets the page,
 //! `scrape/cycle` reads it into a batch with `up` and the scrape's own figures, `stage` appends it. Never
 //! knows what a value means, which rule reads it, or that Parquet exists.
 //!
 //! - `config`, `target`: what to scrape, and what is known of each target's health
+//! - `remote_write/`: what Prometheus and its agents push
 //! - `host/`: the machine, one module for each kernel file; `process`: processes by pid or name
 
 mod config;
 mod host;
 mod process;
+mod remote_write;
 mod schedule;
 mod scrape;
 mod stage;
 mod target;
 
 pub use config::{CollectorConfig, HostConfig, ProcessConfig, ScrapeConfig};
+pub use remote_write::{PushError, RemoteWrite};
 pub use scrape::retry;
 pub use target::{TargetBoard, TargetStatus};
 

@@ -118,7 +118,7 @@ impl Stage {
         let writer = self.writer.clone();
         // The store's write may wait for a slow disk, which must not stop the other targets.
         match tokio::task::spawn_blocking(move || writer.append(batch)).await {
-            Ok(outcome) => outcome.map(drop),
+            Ok(outcome) => outcome.map(|_| ()),
             Err(_) => Err(StoreError::Backlog),
         }
     }

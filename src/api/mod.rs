@@ -1,11 +1,12 @@
 //! The monitor's HTTP interface: routes, body limit, authentication.
 //!
-//! - `query`: SQL in, rows out; `targets`: what is scraped and how it is
+//! - `query`: SQL in, rows out; `push`: remote-write in; `targets`: what is scraped and how it is
 //! - `health`: `/live`, `/ready`, `/health`, `/metrics`; `page.html`: the page for people
 //! - `error`: failures as status codes and bodies, in one place
 
 mod error;
 mod health;
+mod push;
 mod query;
 mod targets;
 
@@ -18,7 +19,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
-use collector::TargetBoard;
+use collector::{RemoteWrite, TargetBoard};
 use runtime::{Clock, Stop};
 use std::sync::Arc;
 use telemetry::Registry;
@@ -29,6 +30,7 @@ use tokio::net::TcpListener;
 pub(crate) struct Api {
     pub(crate) query: Query,
     pub(crate) board: TargetBoard,
+    pub(crate) remote_write: RemoteWrite,
     pub(crate) registry: Registry,
     pub(crate) token: Option<Arc<str>>,
     pub(crate) clock: Clock,
@@ -63,10 +65,12 @@ pub(crate) fn read_token(config: &ApiConfig) -> Result<Option<Arc<str>>, Failure
 pub(crate) async fn serve(
     listener: TcpListener,
     api: Api,
-    max_body: usize,
+    config: &ApiConfig,
     stop: Stop,
 ) -> std::io::Result<()> {
+    let push_limit = DefaultBodyLimit::max(config.max_push_size.as_usize());
     let guarded = Router::new()
+        .route("/api/v1/write", post(push::remote_write).layer(push_limit))
         .route("/api/v1/sql", post(query::sql))
         .route("/api/v1/targets", get(targets::targets))
         .route("/metrics", get(health::metrics))
@@ -80,7 +84,7 @@ pub(crate) async fn serve(
         .fallback(async || {
             error::problem(StatusCode::NOT_FOUND, "nothing here; the page at / has links")
         })
-        .layer(DefaultBodyLimit::max(max_body))
+        .layer(DefaultBodyLimit::max(config.max_body_size.as_usize()))
         .with_state(api);
     axum::serve(listener, router).with_graceful_shutdown(async move { stop.wait().await }).await
 }

@@ -7,7 +7,7 @@ use crate::cli::RoleArgs;
 use crate::config::Config;
 use crate::exit::{self, Failure};
 use analyzer::Query;
-use collector::TargetBoard;
+use collector::{RemoteWrite, TargetBoard};
 use runtime::{Clock, Tasks};
 use serde_json::json;
 use std::sync::Arc;
@@ -43,8 +43,11 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
     let Opened { writer, reader, upkeep, .. } = opened.map_err(exit::with(exit::UNAVAILABLE))?;
     let query = Query::new(config.query.clone(), reader).map_err(exit::with(exit::SOFTWARE))?;
     let board = TargetBoard::new();
+    let max_push = config.api.max_push_size.as_usize();
+    let remote_write = RemoteWrite::new(writer.clone(), Clock::system(), max_push, &registry);
     let api = Api {
         query,
+        remote_write,
         board: board.clone(),
         registry: registry.clone(),
         token,
@@ -66,8 +69,8 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
     tasks.spawn("collector", |stop| {
         collector::run(collecting, writer, Clock::system(), board, registry, stop)
     });
-    let max_body = config.api.max_body_size.as_usize();
-    tasks.spawn("api", |stop| api::serve(listener, api, max_body, stop));
+    let api_config = config.api.clone();
+    tasks.spawn("api", |stop| async move { api::serve(listener, api, &api_config, stop).await });
 
     info!(%address, data = %config.store.dir.display(), "monitor is ready");
     let addresses = json!({ "api": address.to_string() });

@@ -37,7 +37,13 @@ impl Batch {
         }
     }
 
+    /// Most rows of one batch, so that its frame in the log stays far under the longest allowed.
+    pub const MAX_ROWS: usize = 1 << 20;
+
     pub(crate) fn check(&self) -> Result<(), StoreError> {
+        if self.values.len() > Self::MAX_ROWS {
+            return Err(StoreError::Rows { rows: self.values.len(), limit: Self::MAX_ROWS });
+        }
         let times = match &self.times {
             Times::One(_) => self.values.len(),
             Times::Each(times) => times.len(),

@@ -61,11 +61,22 @@ pub enum StoreError {
         /// Values given.
         values: usize,
     },
+    /// A batch too large for one record of the log.
+    #[error("batch has {rows} rows, over the limit of {limit}: split it")]
+    Rows {
+        /// Rows given.
+        rows: usize,
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// The disk did not confirm a batch in time. It may still do so; sending it again does no harm.
+    #[error("the write-ahead log was not on disk within {0:?}")]
+    NotDurable(std::time::Duration),
 }
 
 impl StoreError {
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Platform(_) | Self::Backlog)
+        matches!(self, Self::Platform(_) | Self::Backlog | Self::NotDurable(_))
     }
 }

@@ -4,7 +4,6 @@
 
 use crate::manifest::{Edit, Manifest};
 use crate::memtable::Memtable;
-use crate::points::Points;
 use crate::segment::write::write;
 use crate::segment::{Segment, SegmentMeta};
 use crate::state::State;
@@ -13,7 +12,7 @@ use crate::{StoreConfig, StoreError, retention};
 use model::Timestamp;
 use platform::{crash_point, durable};
 use runtime::{Backoff, Clock, Jitter, Stop, Tick};
-use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{debug, error, info};
@@ -33,14 +32,18 @@ impl Upkeep {
         Self { state }
     }
 
-    /// Syncs the log at its interval until stopped, and once more then.
+    /// Syncs the log at its interval and whenever someone waits for it, until stopped, and once more then.
+    /// All who come while a sync runs share the next one.
     ///
     /// # Errors
     /// None; a failed sync is logged, counted, and answered with a flush.
     pub async fn run_sync(&self, stop: Stop) -> Result<(), StoreError> {
         let interval = self.state.config.sync_interval.max(Duration::from_millis(10));
         loop {
-            let tick = stop.wait_for(interval).await;
+            let tick = tokio::select! {
+                tick = stop.wait_for(interval) => tick,
+                () = self.state.sync_wanted.notified() => Tick::Elapsed,
+            };
             let state = Arc::clone(&self.state);
             let _ = tokio::task::spawn_blocking(move || state.sync()).await;
             if tick == Tick::Stopped {
@@ -115,7 +118,7 @@ impl State {
         match outcome {
             Ok(sequence) => {
                 self.meters.syncs.inc();
-                self.meters.durable_sequence.set(sequence as f64);
+                self.note_durable(sequence);
             }
             Err(error) => {
                 // After a failed sync the kernel may have dropped the pages: never sync that file again.
@@ -166,7 +169,9 @@ impl State {
                 let mut live = self.live.write();
                 live.segments = swapped;
                 live.frozen.remove(0);
+                log.wal.settle(flushed);
             }
+            self.note_durable(flushed);
             crash_point::pass("flush_before_wal_cut");
             drop_flushed(&self.config.dir, flushed)?;
             self.meters.flushes.inc();
@@ -205,41 +210,40 @@ pub(crate) fn persist(
     manifest.commit(Edit { add, flushed: Some(memtable.sequences().1), ..Edit::default() })
 }
 
-/// Writes one segment for each UTC day and moves it to its place; not yet committed.
+/// Writes one segment for each window and moves it to its place; not yet committed.
 fn write_segments(
     config: &StoreConfig,
     clock: Clock,
     memtable: &Memtable,
 ) -> Result<Vec<SegmentMeta>, StoreError> {
     let mut metas = Vec::new();
-    for day in days(memtable) {
-        let from = day.saturating_mul(86_400_000);
-        let to = from.saturating_add(86_399_999);
-        let series = memtable.sorted().map(|(series, mut points)| {
-            points.clip(from, to);
-            (series, points)
-        });
-        let now = u64::try_from(clock.now().millis()).unwrap_or(0);
-        let random = (u128::from(Jitter::random().next_u64()) << 64)
-            | u128::from(Jitter::random().next_u64());
-        let id = Ulid::from_parts(now, random).to_string();
+    for window in memtable.windows() {
+        let (from, to) = window.span();
+        let id = new_id(clock);
+        let series = memtable.sorted(from, to);
         let Some(meta) = write(&config.dir, &id, memtable.sequences(), series)? else { continue };
-        crash_point::pass("segment_before_rename");
-        let target = config.dir.join(&meta.folder);
-        if let Some(parent) = target.parent() {
-            durable::create_dir(parent)?;
-        }
-        durable::rename(&config.dir.join("tmp").join(&id), &target)?;
-        crash_point::pass("segment_after_rename");
+        place(&config.dir, &meta)?;
         metas.push(meta);
     }
     Ok(metas)
 }
 
-fn days(memtable: &Memtable) -> BTreeSet<i64> {
-    let of = |points: &Points| {
-        let span = points.span();
-        span.map(|(min, max)| Timestamp(min).day()..=Timestamp(max).day()).into_iter().flatten()
-    };
-    memtable.sorted().flat_map(|(_, points)| of(&points).collect::<Vec<_>>()).collect()
+/// A new segment's id.
+fn new_id(clock: Clock) -> String {
+    let now = u64::try_from(clock.now().millis()).unwrap_or(0);
+    let mut random = Jitter::random();
+    let random = (u128::from(random.next_u64()) << 64) | u128::from(random.next_u64());
+    Ulid::from_parts(now, random).to_string()
+}
+
+/// Moves a complete segment from `tmp/` to its place.
+fn place(data: &Path, meta: &SegmentMeta) -> Result<(), StoreError> {
+    crash_point::pass("segment_before_rename");
+    let target = data.join(&meta.folder);
+    if let Some(parent) = target.parent() {
+        durable::create_dir(parent)?;
+    }
+    durable::rename(&data.join("tmp").join(&meta.id), &target)?;
+    crash_point::pass("segment_after_rename");
+    Ok(())
 }

@@ -18,6 +18,7 @@ use runtime::Clock;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use telemetry::Registry;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
@@ -35,6 +36,15 @@ pub struct Opened {
     pub replayed: Replayed,
 }
 
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Its place in the log.
+    pub sequence: u64,
+    /// Samples left out because their time lies too far off.
+    pub refused: u64,
+}
+
 /// The capability to append. Clones write to the same store.
 #[derive(Clone, Debug)]
 pub struct Writer(Arc<State>);
@@ -48,17 +58,17 @@ impl Writer {
         self.0.index.admit(key).inspect_err(|_| self.0.meters.refused.inc())
     }
 
-    /// Takes a batch in and returns its sequence. When this returns, the batch survives `kill -9` and is
-    /// in every later snapshot; power loss it survives after the next sync.
+    /// Takes a batch in. When this returns, the batch survives `kill -9` and is in every later snapshot;
+    /// power loss it survives after the next sync, which [`Writer::durable`] waits for.
     ///
-    /// Samples too far from our clock are left out and counted.
+    /// Samples with a time of their own that lies too far off are left out and counted.
     ///
     /// # Errors
     /// Nothing of the batch was taken in. [`StoreError::is_transient`] says whether to try again.
-    pub fn append(&self, batch: Batch) -> Result<u64, StoreError> {
+    pub fn append(&self, batch: Batch) -> Result<Appended, StoreError> {
         batch.check()?;
         let state = &*self.0;
-        let batch = state.timely(batch);
+        let (batch, refused) = state.timely(batch);
         let Some(log) = &state.log else { return Err(StoreError::Backlog) };
         let mut log = log.lock(); // one writer, so log order is memtable order
         if state.is_full() {
@@ -75,29 +85,64 @@ impl Writer {
         }
         live.active.insert(sequence, &batch); // visible from here on
         state.meters.samples.add(batch.values.len() as u64);
-        Ok(sequence) // the acknowledgement
+        Ok(Appended { sequence, refused }) // the acknowledgement
+    }
+}
+
+impl Writer {
+    /// Takes a batch in and waits until it survives power loss too. While memory is full it waits for room.
+    ///
+    /// # Errors
+    /// Nothing was taken in, or with [`StoreError::NotDurable`] it was, but `limit` passed before the disk
+    /// confirmed it. Sending the batch again stores nothing twice.
+    pub async fn push(&self, batch: Batch, limit: Duration) -> Result<Appended, StoreError> {
+        let mut durable = self.0.durable.subscribe();
+        let work = async {
+            let appended = loop {
+                let (writer, batch) = (self.clone(), batch.clone());
+                match tokio::task::spawn_blocking(move || writer.append(batch)).await {
+                    Ok(Err(StoreError::Backlog)) => drop(durable.changed().await), // a flush makes room
+                    Ok(outcome) => break outcome?,
+                    Err(_) => return Err(StoreError::Backlog),
+                }
+            };
+            while *durable.borrow_and_update() < appended.sequence {
+                self.0.sync_wanted.notify_one();
+                let _ = durable.changed().await;
+            }
+            Ok(appended)
+        };
+        tokio::time::timeout(limit, work).await.unwrap_or(Err(StoreError::NotDurable(limit)))
     }
 }
 
 impl State {
-    /// The batch without samples whose own time lies too far off.
-    fn timely(&self, batch: Batch) -> Batch {
+    /// The batch without samples whose own time lies too far off, and how many those were.
+    ///
+    /// Late is measured against the newest sample of the same series, so that history may be sent in order.
+    fn timely(&self, batch: Batch) -> (Batch, u64) {
+        let Times::Each(times) = &batch.times else { return (batch, 0) };
         let now = self.clock.now();
-        let (oldest, newest) =
-            (now.minus(self.config.late_limit), now.plus(self.config.early_limit));
-        let fits = |time: &Timestamp| (oldest..=newest).contains(time);
-        let Times::Each(times) = &batch.times else { return batch };
-        if times.iter().all(fits) {
-            return batch;
+        let newest = now.plus(self.config.early_limit).millis();
+        let oldest = now.minus(self.config.retention).millis();
+        let late = i64::try_from(self.config.late_limit.as_millis()).unwrap_or(i64::MAX);
+        let fits = |(time, series): (&Timestamp, &Series)| {
+            let oldest = oldest.max(series.newest().saturating_sub(late));
+            (oldest..=newest).contains(&time.millis())
+        };
+        let fits: Vec<bool> = times.iter().zip(batch.series.iter()).map(fits).collect();
+        let refused = fits.iter().filter(|fits| !**fits).count() as u64;
+        if refused == 0 {
+            return (batch, 0);
         }
-        let kept: Vec<usize> =
-            times.iter().enumerate().filter(|(_, time)| fits(time)).map(|(at, _)| at).collect();
-        self.meters.late.add((times.len() - kept.len()) as u64);
-        Batch {
-            series: kept.iter().filter_map(|at| batch.series.get(*at).cloned()).collect(),
-            values: kept.iter().filter_map(|at| batch.values.get(*at).copied()).collect(),
-            times: Times::Each(kept.iter().filter_map(|at| times.get(*at).copied()).collect()),
-        }
+        self.meters.late.add(refused);
+        let kept = || fits.iter().enumerate().filter(|(_, fits)| **fits).map(|(at, _)| at);
+        let batch = Batch {
+            series: kept().filter_map(|at| batch.series.get(at).cloned()).collect(),
+            values: kept().filter_map(|at| batch.values.get(at).copied()).collect(),
+            times: Times::Each(kept().filter_map(|at| times.get(at).copied()).collect()),
+        };
+        (batch, refused)
     }
 
     /// Whether the active memtable has its half of the budget; the other half is for the frozen one.
@@ -125,7 +170,6 @@ impl State {
             // What is not synced is in the memtable, and the flush that follows makes it durable.
             error!(%error, "write-ahead log could not be synced; flushing what it holds");
             self.meters.sync_failures.inc();
-            log.wal.abandon();
         }
         let mut live = self.live.write();
         let frozen = std::mem::take(&mut live.active);
@@ -140,7 +184,7 @@ impl State {
             return Err(error.into());
         }
         self.meters.syncs.inc();
-        self.meters.durable_sequence.set(sequence as f64);
+        self.note_durable(sequence);
         Ok(())
     }
 }
@@ -228,6 +272,8 @@ fn assemble(
         log: log.map(Mutex::new),
         live: RwLock::new(Live { active, active_since, ..Live::default() }),
         flush_wanted: Notify::new(),
+        sync_wanted: Notify::new(),
+        durable: tokio::sync::watch::Sender::new(0),
         meters: Meters::new(registry),
         indexes: Mutex::new(IndexCache::default()),
         _lock: lock,

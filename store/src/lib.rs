@@ -7,11 +7,12 @@
 //! - `batch`, `series`, `points`: what comes in, what identifies it, what goes out
 //! - `ingest`: the write path in one function, and opening a data directory
 //! - `frame`, `codec`, `wal/`: the log as bytes, written, replayed
-//! - `memtable`: recent samples; `segment/`: Parquet files; `manifest`: which of them are live
+//! - `memtable`, `block`: recent samples, compressed; `segment/`: Parquet files; `manifest`: which of them are live
 //! - `flush`: from memtable to segment; `retention`: what to delete
 //! - `reader`: snapshots and scans
 
 mod batch;
+mod block;
 mod codec;
 mod config;
 mod error;
@@ -32,7 +33,7 @@ pub use batch::{Batch, Times};
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use flush::Upkeep;
-pub use ingest::{Opened, Writer, open, open_read_only};
+pub use ingest::{Appended, Opened, Writer, open, open_read_only};
 pub use points::Points;
 pub use reader::{Chunk, Reader, Scan, SeriesSummary, Snapshot};
 pub use series::{Series, series_id};

@@ -4,9 +4,11 @@
 //! snapshot shares the blocks and copies only the heads.
 
 use crate::batch::Batch;
-use crate::points::Points;
-use crate::series::Series;
-use std::collections::{BTreeMap, HashMap};
+use crate::block::Block;
+use crate::points::{Points, Run};
+use crate::segment::Window;
+use crate::series::{ByNumber, Series};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Points in an open head before it is sealed.
@@ -15,41 +17,50 @@ pub(crate) const HEAD: usize = 120;
 /// Rough bytes that one series takes besides its points.
 const SERIES_BYTES: usize = 400;
 
-/// Samples by metric and series.
+/// Samples by series.
 #[derive(Debug, Default)]
 pub(crate) struct Memtable {
-    metrics: HashMap<Box<str>, HashMap<u64, Held>>,
+    held: ByNumber<Held>,
+    /// The numbers of each metric's series.
+    metrics: HashMap<Box<str>, Vec<u64>>,
     bytes: usize,
     samples: u64,
     first_sequence: u64,
     last_sequence: u64,
+    /// Windows with a sample in them.
+    windows: BTreeSet<Window>,
+    window: Option<Window>,
 }
 
 #[derive(Debug)]
 struct Held {
     series: Series,
-    sealed: Vec<Arc<Points>>,
+    sealed: Vec<Arc<Block>>,
     head: Points,
     sorted: bool,
+    /// The decimal scale of the last block.
+    scale: i8,
 }
 
 /// The points of one series, as they were at the instant of a snapshot.
 #[derive(Clone, Debug)]
 pub(crate) struct Runs {
     pub(crate) series: Series,
-    pub(crate) runs: Vec<Arc<Points>>,
+    pub(crate) runs: Vec<Run>,
 }
 
 impl Runs {
     /// First and last time over all runs.
     pub(crate) fn span(&self) -> Option<(i64, i64)> {
-        let spans = self.runs.iter().filter_map(|run| run.span());
+        let spans = self.runs.iter().filter_map(Run::span);
         spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
-    /// All points in order.
-    pub(crate) fn merged(&self) -> Points {
-        Points::merge(self.runs.iter().map(Arc::as_ref))
+    /// The points with `from <= time <= to`, in order.
+    pub(crate) fn merged(&self, from: i64, to: i64) -> Points {
+        let mut points = Points::merge(self.runs.iter().filter(|run| run.touches(from, to)));
+        points.clip(from, to);
+        points
     }
 }
 
@@ -57,16 +68,26 @@ impl Memtable {
     /// Takes in `batch`, logged under `sequence`.
     pub(crate) fn insert(&mut self, sequence: u64, batch: &Batch) {
         for (series, time, value) in batch.rows() {
-            let metric = match self.metrics.get_mut(&series.key().metric) {
-                Some(metric) => metric,
-                None => self.metrics.entry(series.key().metric.clone()).or_default(),
-            };
-            let held = metric.entry(series.number()).or_insert_with(|| {
-                self.bytes += SERIES_BYTES + series.key().text_len();
+            let time = time.millis();
+            let Self { held, metrics, bytes, .. } = self;
+            let held = held.entry(series.number()).or_insert_with(|| {
+                *bytes += SERIES_BYTES + series.key().text_len();
+                let metric = &series.key().metric;
+                match metrics.get_mut(metric) {
+                    Some(numbers) => numbers.push(series.number()),
+                    None => drop(metrics.insert(metric.clone(), vec![series.number()])),
+                }
                 Held::new(series.clone())
             });
-            self.bytes += held.push(time.millis(), value);
+            let (more, less) = held.push(time, value);
+            *bytes = (*bytes + more).saturating_sub(less);
+            series.note(time);
             self.samples += 1;
+            if self.window.is_none_or(|window| !window.holds(time)) {
+                let window = Window::of(time);
+                self.windows.insert(window);
+                self.window = Some(window);
+            }
         }
         if self.first_sequence == 0 {
             self.first_sequence = sequence;
@@ -74,12 +95,14 @@ impl Memtable {
         self.last_sequence = sequence;
     }
 
+    fn of_metric(&self, metric: &str) -> impl Iterator<Item = &Held> {
+        let numbers = self.metrics.get(metric).into_iter().flatten();
+        numbers.filter_map(|number| self.held.get(number))
+    }
+
     /// The runs of every series of `metric`; the open heads are copied.
     pub(crate) fn runs(&self, metric: &str) -> Vec<Runs> {
-        self.metrics
-            .get(metric)
-            .map(|held| held.values().map(Held::runs).collect())
-            .unwrap_or_default()
+        self.of_metric(metric).map(Held::runs).collect()
     }
 
     /// The metrics held.
@@ -93,20 +116,21 @@ impl Memtable {
 
     /// Hands over every label name of every series of `metric`.
     pub(crate) fn each_label(&self, metric: &str, mut visit: impl FnMut(&str)) {
-        for held in self.metrics.get(metric).into_iter().flat_map(HashMap::values) {
+        for held in self.of_metric(metric) {
             held.series.key().labels.iter().for_each(|(name, _)| visit(name));
         }
     }
 
-    /// Every series with all its points, in the order of (metric, labels).
-    pub(crate) fn sorted(&self) -> impl Iterator<Item = (Series, Points)> + '_ {
-        let ordered: BTreeMap<_, &Held> = self
-            .metrics
-            .values()
-            .flat_map(HashMap::values)
-            .map(|held| (held.series.key(), held))
-            .collect();
-        ordered.into_values().map(|held| (held.series.clone(), held.runs().merged()))
+    /// Every series with its points of `from..=to`, in the order of (metric, labels).
+    pub(crate) fn sorted(&self, from: i64, to: i64) -> impl Iterator<Item = (Series, Points)> + '_ {
+        let ordered: BTreeMap<_, &Held> =
+            self.held.values().map(|held| (held.series.key(), held)).collect();
+        ordered.into_values().map(move |held| (held.series.clone(), held.runs().merged(from, to)))
+    }
+
+    /// The windows that have a sample, ascending.
+    pub(crate) fn windows(&self) -> impl Iterator<Item = Window> + '_ {
+        self.windows.iter().copied()
     }
 
     /// Rough bytes taken.
@@ -131,39 +155,42 @@ impl Memtable {
 
 impl Held {
     fn new(series: Series) -> Self {
-        Self { series, sealed: Vec::new(), head: Points::default(), sorted: true }
+        let (sealed, head) = (Vec::new(), Points::default());
+        Self { series, sealed, head, sorted: true, scale: 0 }
     }
 
-    /// Takes a point in and returns the bytes that it added.
-    fn push(&mut self, time: i64, value: f64) -> usize {
+    /// Takes a point in and returns the bytes that it added and that it freed.
+    fn push(&mut self, time: i64, value: f64) -> (usize, usize) {
         if self.head.times.last() == Some(&time)
             && let Some(last) = self.head.values.last_mut()
         {
             *last = value; // same series and time: the later one wins
-            return 0;
+            return (0, 0);
         }
         self.sorted &= self.head.push(time, value);
-        if self.head.len() == HEAD {
-            let head = self.settled_head();
-            self.sealed.push(Arc::new(head));
-            self.head = Points::default();
-            self.sorted = true;
+        if self.head.len() < HEAD {
+            return (16, 0);
         }
-        16
-    }
-
-    fn settled_head(&self) -> Points {
-        let mut head = self.head.clone();
         if !self.sorted {
-            head.settle();
+            self.head.settle();
         }
-        head
+        let block = Block::seal(&self.head, &mut self.scale);
+        let bytes = block.bytes();
+        self.sealed.push(Arc::new(block));
+        self.head.clear();
+        self.sorted = true;
+        (bytes, (HEAD - 1) * 16)
     }
 
     fn runs(&self) -> Runs {
-        let mut runs = self.sealed.clone();
+        let mut runs: Vec<Run> =
+            self.sealed.iter().map(|block| Run::Sealed(Arc::clone(block))).collect();
         if !self.head.is_empty() {
-            runs.push(Arc::new(self.settled_head()));
+            let mut head = self.head.clone();
+            if !self.sorted {
+                head.settle();
+            }
+            runs.push(Run::Open(Arc::new(head)));
         }
         Runs { series: self.series.clone(), runs }
     }

@@ -1,5 +1,8 @@
 //! Points of one series: times ascending, each time once.
 
+use crate::block::Block;
+use std::sync::Arc;
+
 /// Times in milliseconds since the epoch, ascending, each once, with their values.
 #[derive(Clone, Debug, Default)]
 pub struct Points {
@@ -31,6 +34,12 @@ impl Points {
         self.times.push(time);
         self.values.push(value);
         ascends
+    }
+
+    /// Drops all points but keeps the room.
+    pub(crate) fn clear(&mut self) {
+        self.times.clear();
+        self.values.clear();
     }
 
     /// Sorts by time; of equal times the point added last stays.
@@ -71,19 +80,43 @@ impl Points {
     /// Joins runs of one series, the oldest first: of equal times the later run's point stays.
     ///
     /// Cost: linear where the runs follow each other, else O(n log n).
-    pub(crate) fn merge<'a>(runs: impl IntoIterator<Item = &'a Self>) -> Self {
+    pub(crate) fn merge<'a>(runs: impl IntoIterator<Item = &'a Run>) -> Self {
         let mut merged = Self::default();
         let mut ascends = true;
-        for run in runs.into_iter().filter(|run| !run.is_empty()) {
-            if let (Some((_, last)), Some((first, _))) = (merged.span(), run.span()) {
-                ascends &= last < first;
+        for run in runs {
+            let Some((first, _)) = run.span() else { continue };
+            ascends &= merged.times.last().is_none_or(|last| *last < first);
+            match run {
+                Run::Open(points) => merged.append(points),
+                Run::Sealed(block) => block.append_to(&mut merged),
             }
-            merged.append(run);
         }
         if !ascends {
             merged.settle();
         }
         merged
+    }
+}
+
+/// Points of one series, times ascending and each once.
+#[derive(Clone, Debug)]
+pub(crate) enum Run {
+    Open(Arc<Points>),
+    Sealed(Arc<Block>),
+}
+
+impl Run {
+    /// First and last time.
+    pub(crate) fn span(&self) -> Option<(i64, i64)> {
+        match self {
+            Self::Open(points) => points.span(),
+            Self::Sealed(block) => Some(block.span()),
+        }
+    }
+
+    /// Whether there may be a point with `from <= time <= to`.
+    pub(crate) fn touches(&self, from: i64, to: i64) -> bool {
+        self.span().is_some_and(|(first, last)| first <= to && last >= from)
     }
 }
 
@@ -103,9 +136,14 @@ mod tests {
             let mut list = Vec::new();
             for run in &runs {
                 model.extend(run.iter().map(|(time, value)| (*time, *value)));
-                list.push(Points {
+                let points = Points {
                     times: run.keys().copied().collect(),
                     values: run.values().map(|value| f64::from(*value)).collect(),
+                };
+                list.push(if list.len() % 2 == 0 || points.is_empty() {
+                    Run::Open(Arc::new(points))
+                } else {
+                    Run::Sealed(Arc::new(Block::seal(&points, &mut 0)))
                 });
             }
             let mut merged = Points::merge(&list);

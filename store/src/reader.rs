@@ -3,7 +3,7 @@
 
 use crate::StoreError;
 use crate::memtable::Runs;
-use crate::points::Points;
+use crate::points::{Points, Run};
 use crate::segment::Segment;
 use crate::segment::read::{IndexEntry, SeriesReader};
 use crate::state::State;
@@ -372,24 +372,27 @@ impl Scan {
     }
 
     fn merge(&mut self, sources: Vec<Source>) -> Result<Points, StoreError> {
-        let mut runs: Vec<Arc<Points>> = Vec::with_capacity(sources.len());
+        let (from, to) = self.range;
+        let mut runs: Vec<Run> = Vec::with_capacity(sources.len());
         for source in sources {
             match source {
-                Source::Memory(memory) => runs.extend(memory.runs),
+                Source::Memory(memory) => {
+                    runs.extend(memory.runs.into_iter().filter(|run| run.touches(from, to)));
+                }
                 Source::Stored { at, entry } => {
                     let Some(segment) = self.segments.get(at).cloned() else { continue };
                     let read = self
                         .reader(&segment, vec![entry])
                         .and_then(|mut reader| reader.next_series());
                     match read {
-                        Ok(Some((_, points))) => runs.push(Arc::new(points)),
+                        Ok(Some((_, points))) => runs.push(Run::Open(Arc::new(points))),
                         Ok(None) => {}
                         Err(cause) => self.give_up(&segment, cause)?,
                     }
                 }
             }
         }
-        Ok(Points::merge(runs.iter().map(Arc::as_ref)))
+        Ok(Points::merge(&runs))
     }
 
     fn reader(

@@ -7,9 +7,9 @@ use crate::{StoreConfig, StoreError};
 use model::SeriesKey;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// A handle on one series. Cheap to clone; holding it keeps the series known.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ struct Entry {
     number: u64,
     id: u64,
     key: Arc<SeriesKey>,
+    /// Time of the newest sample since the series became active.
+    newest: AtomicI64,
 }
 
 impl Series {
@@ -42,6 +44,16 @@ impl Series {
     pub(crate) fn number(&self) -> u64 {
         self.0.number
     }
+
+    /// Time of the newest sample since the series became active; the smallest time when there is none.
+    pub(crate) fn newest(&self) -> i64 {
+        self.0.newest.load(Ordering::Relaxed)
+    }
+
+    /// Notes a sample's time.
+    pub(crate) fn note(&self, time: i64) {
+        self.0.newest.fetch_max(time, Ordering::Relaxed);
+    }
 }
 
 impl PartialEq for Series {
@@ -55,6 +67,27 @@ impl Eq for Series {}
 impl Hash for Series {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.number.hash(state);
+    }
+}
+
+/// A map by a series' number. Numbers are ours and in sequence, so spreading them is all the hash does.
+pub(crate) type ByNumber<V> = HashMap<u64, V, BuildHasherDefault<Spread>>;
+
+/// Multiplies by 2^64 over the golden ratio (Knuth, TAOCP 3, 6.4).
+#[derive(Default)]
+pub(crate) struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -119,7 +152,12 @@ impl SeriesIndex {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let key = Arc::new(key);
         let id = series_id(&key);
-        let series = Series(Arc::new(Entry { number, id, key: Arc::clone(&key) }));
+        let series = Series(Arc::new(Entry {
+            number,
+            id,
+            key: Arc::clone(&key),
+            newest: AtomicI64::new(i64::MIN),
+        }));
         *known.per_metric.entry(key.metric.clone()).or_default() += 1;
         known.by_key.insert(key, series.clone());
         series

@@ -14,7 +14,7 @@ use runtime::Clock;
 use std::collections::HashMap;
 use std::sync::Arc;
 use telemetry::{Counter, Registry};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::error;
 
 /// The store behind its handles.
@@ -27,6 +27,10 @@ pub(crate) struct State {
     pub(crate) log: Option<Mutex<Log>>,
     pub(crate) live: RwLock<Live>,
     pub(crate) flush_wanted: Notify,
+    /// Someone waits for the log to be durable.
+    pub(crate) sync_wanted: Notify,
+    /// The last sequence that survives power loss.
+    pub(crate) durable: watch::Sender<u64>,
     pub(crate) meters: Meters,
     pub(crate) indexes: Mutex<IndexCache>,
     pub(crate) _lock: DirLock,
@@ -122,6 +126,16 @@ pub(crate) struct IndexCache {
 }
 
 impl State {
+    /// Tells that everything up to `sequence` survives power loss.
+    pub(crate) fn note_durable(&self, sequence: u64) {
+        self.durable.send_if_modified(|durable| {
+            let more = *durable < sequence;
+            *durable = (*durable).max(sequence);
+            more
+        });
+        self.meters.durable_sequence.set(*self.durable.borrow() as f64);
+    }
+
     /// The index of `segment`, read if it is not at hand. Damage sets the segment aside.
     pub(crate) fn index_of(&self, segment: &Segment) -> Result<Arc<Index>, StoreError> {
         {

@@ -58,6 +58,32 @@ impl SegmentMeta {
     }
 }
 
+/// Two hours of UTC; no segment of fresh samples reaches over one's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Window(i64);
+
+impl Window {
+    /// Its length in milliseconds.
+    pub(crate) const LEN: i64 = 7_200_000;
+
+    /// The one that `time` lies in.
+    pub(crate) fn of(time: i64) -> Self {
+        Self(time.div_euclid(Self::LEN))
+    }
+
+    /// First and last time.
+    pub(crate) fn span(self) -> (i64, i64) {
+        let first = self.0.saturating_mul(Self::LEN);
+        (first, first.saturating_add(Self::LEN - 1))
+    }
+
+    /// Whether `time` lies in it.
+    pub(crate) fn holds(self, time: i64) -> bool {
+        let (first, last) = self.span();
+        (first..=last).contains(&time)
+    }
+}
+
 /// The folder for segments of raw samples of one UTC day, relative to the data directory.
 pub(crate) fn day_folder(time: i64) -> PathBuf {
     let day = Timestamp(Timestamp(time).day().saturating_mul(86_400_000)).to_string();

@@ -1,6 +1,5 @@
 //! The records of the log as bytes. The layout is in `docs/format/wal.md`.
 
-use crate::batch::{Batch, Times};
 use crate::codec::{
     put_i64, put_planes, put_str, put_u64, take_count, take_i64, take_planes, take_str, take_u64,
 };
@@ -12,11 +11,13 @@ pub(crate) const START: u8 = 0;
 pub(crate) const SERIES: u8 = 1;
 /// A numbered list of references.
 pub(crate) const LAYOUT: u8 = 2;
-/// Values in the order of a layout.
+/// Values in the order of a layout, of one time.
 pub(crate) const SCRAPE: u8 = 3;
+/// References, times and values, one each.
+pub(crate) const BATCH: u8 = 4;
 
 /// The version that this program writes and reads.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// One record, read.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,14 +25,8 @@ pub(crate) enum Record {
     Start { version: u32 },
     Series(Vec<(u64, SeriesKey)>),
     Layout { number: u64, refs: Vec<u64> },
-    Scrape { layout: u64, times: TimesRead, values: Vec<f64> },
-}
-
-/// The times of a scrape as they were read.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum TimesRead {
-    One(Timestamp),
-    Each(Vec<Timestamp>),
+    Scrape { layout: u64, time: Timestamp, values: Vec<f64> },
+    Batch { refs: Vec<u64>, times: Vec<Timestamp>, values: Vec<f64> },
 }
 
 pub(crate) fn put_start(out: &mut Vec<u8>) {
@@ -64,24 +59,38 @@ pub(crate) fn put_layout(out: &mut Vec<u8>, number: u64, refs: impl ExactSizeIte
     }
 }
 
-pub(crate) fn put_scrape(out: &mut Vec<u8>, layout: u64, batch: &Batch) {
+pub(crate) fn put_scrape(out: &mut Vec<u8>, layout: u64, time: Timestamp, values: &[f64]) {
     put_u64(out, layout);
-    put_u64(out, batch.values.len() as u64);
-    match &batch.times {
-        Times::One(time) => {
-            out.push(0);
-            put_i64(out, time.millis());
+    put_i64(out, time.millis());
+    put_u64(out, values.len() as u64);
+    put_planes(out, values);
+}
+
+/// References as runs of one series, times as differences, values as planes.
+pub(crate) fn put_batch(
+    out: &mut Vec<u8>,
+    refs: impl Iterator<Item = u64>,
+    times: &[Timestamp],
+    values: &[f64],
+) {
+    put_u64(out, values.len() as u64);
+    let mut refs = refs.peekable();
+    let mut last = 0_u64;
+    while let Some(reference) = refs.next() {
+        let mut run = 1_u64;
+        while refs.next_if_eq(&reference).is_some() {
+            run += 1;
         }
-        Times::Each(times) => {
-            out.push(1);
-            let mut last = 0_i64;
-            for time in times {
-                put_i64(out, time.millis().wrapping_sub(last));
-                last = time.millis();
-            }
-        }
+        put_i64(out, reference.wrapping_sub(last) as i64);
+        put_u64(out, run);
+        last = reference;
     }
-    put_planes(out, &batch.values);
+    let mut last = 0_i64;
+    for time in times {
+        put_i64(out, time.millis().wrapping_sub(last));
+        last = time.millis();
+    }
+    put_planes(out, values);
 }
 
 /// Reads a record. `None` when the payload is none of ours; later kinds are for later versions.
@@ -106,15 +115,15 @@ pub(crate) fn take(kind: u8, payload: &[u8]) -> Option<Record> {
         }
         SCRAPE => {
             let layout = take_u64(input)?;
+            let time = Timestamp(take_i64(input)?);
             let count = take_count(input, 8)?;
-            let (form, rest) = input.split_first()?;
-            *input = rest;
-            let times = match form {
-                0 => TimesRead::One(Timestamp(take_i64(input)?)),
-                1 => TimesRead::Each(take_times(input, count)?),
-                _ => return None,
-            };
-            Some(Record::Scrape { layout, times, values: take_planes(input, count)? })
+            Some(Record::Scrape { layout, time, values: take_planes(input, count)? })
+        }
+        BATCH => {
+            let count = take_count(input, 9)?;
+            let refs = take_runs(input, count)?;
+            let times = take_times(input, count)?;
+            Some(Record::Batch { refs, times, values: take_planes(input, count)? })
         }
         _ => None,
     }
@@ -127,6 +136,20 @@ fn take_series(input: &mut &[u8]) -> Option<(u64, SeriesKey)> {
     let pairs: Option<Vec<(&str, &str)>> =
         (0..count).map(|_| Some((take_str(input)?, take_str(input)?))).collect();
     Some((reference, SeriesKey::new(metric, Labels::from_pairs(pairs?))))
+}
+
+fn take_runs(input: &mut &[u8], count: usize) -> Option<Vec<u64>> {
+    let mut refs = Vec::with_capacity(count);
+    let mut last = 0_u64;
+    while refs.len() < count {
+        last = last.wrapping_add(take_i64(input)? as u64);
+        let run = usize::try_from(take_u64(input)?).ok()?;
+        if run == 0 || run > count - refs.len() {
+            return None;
+        }
+        refs.resize(refs.len() + run, last);
+    }
+    Some(refs)
 }
 
 fn take_times(input: &mut &[u8], count: usize) -> Option<Vec<Timestamp>> {

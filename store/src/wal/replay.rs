@@ -1,7 +1,7 @@
 //! Reads the log back at start, one file at a time. A tail without a sound frame after it is cut, damage
 //! with sound frames after it is stepped over; both are counted, and copied to `quarantine/` first.
 
-use super::record::{self, Record, TimesRead};
+use super::record::{self, Record};
 use super::{first_sequence, folder};
 use crate::frame::{self, Damage, Frame};
 use crate::series::{Series, SeriesIndex};
@@ -105,7 +105,7 @@ impl FileState<'_> {
             return Ok(Applied::Unusable);
         };
         match record {
-            Record::Start { version } if version > record::VERSION => {
+            Record::Start { version } if version != record::VERSION => {
                 return Err(StoreError::Version {
                     path: self.path.to_owned(),
                     found: version,
@@ -124,26 +124,26 @@ impl FileState<'_> {
                 let Some(series) = series else { return Ok(Applied::Unusable) };
                 self.layouts.insert(number, series.into());
             }
-            Record::Scrape { layout, times, values } => {
-                if frame.sequence <= flushed {
-                    return Ok(Applied::Nothing);
-                }
-                let Some(series) = self.layouts.get(&layout).cloned() else {
-                    return Ok(Applied::Unusable);
-                };
-                let times = match times {
-                    TimesRead::One(time) => Times::One(time),
-                    TimesRead::Each(times) => Times::Each(times),
-                };
-                let batch = Batch { series, values, times };
-                return Ok(if batch.check().is_ok() {
-                    Applied::Batch(batch)
-                } else {
-                    Applied::Unusable
-                });
+            Record::Scrape { .. } | Record::Batch { .. } if frame.sequence <= flushed => {}
+            Record::Scrape { layout, time, values } => {
+                let series = self.layouts.get(&layout).cloned();
+                return Ok(applied(series, Times::One(time), values));
+            }
+            Record::Batch { refs, times, values } => {
+                let series: Option<Arc<[Series]>> =
+                    refs.iter().map(|reference| self.refs.get(reference).cloned()).collect();
+                return Ok(applied(series, Times::Each(times), values));
             }
         }
         Ok(Applied::Nothing)
+    }
+}
+
+fn applied(series: Option<Arc<[Series]>>, times: Times, values: Vec<f64>) -> Applied {
+    let batch = series.map(|series| Batch { series, values, times });
+    match batch.filter(|batch| batch.check().is_ok()) {
+        Some(batch) => Applied::Batch(batch),
+        None => Applied::Unusable,
     }
 }
 

@@ -1,27 +1,30 @@
-use super::record::{self, Record, TimesRead, take};
-use crate::StoreConfig;
-use crate::batch::{Batch, Times};
-use crate::series::SeriesIndex;
+use super::record::{self, Record, take};
 use model::{Labels, SeriesKey, Timestamp};
 use proptest::prelude::*;
 
+fn to_bits(values: &[f64]) -> Vec<u64> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
 proptest! {
     #[test]
-    fn a_scrape_is_read_as_it_was_put(bits in prop::collection::vec(any::<u64>(), 0..50), at in any::<i64>(), own in any::<bool>()) {
-        let index = SeriesIndex::new(&StoreConfig::default());
-        let series = index.admit(&SeriesKey::new("m", Labels::default())).unwrap();
+    fn values_are_read_as_they_were_put(rows in prop::collection::vec((0..4_u64, any::<i64>(), any::<u64>()), 0..50), at in any::<i64>()) {
+        let refs: Vec<u64> = rows.iter().map(|row| row.0 << 40).collect();
+        let times: Vec<Timestamp> = rows.iter().map(|row| Timestamp(row.1)).collect();
+        let bits: Vec<u64> = rows.iter().map(|row| row.2).collect();
         let values: Vec<f64> = bits.iter().map(|bits| f64::from_bits(*bits)).collect();
-        let each: Vec<Timestamp> = bits.iter().map(|bits| Timestamp(*bits as i64)).collect();
-        let times = if own { Times::Each(each.clone()) } else { Times::One(Timestamp(at)) };
-        let batch = Batch { series: vec![series; values.len()].into(), values, times };
         let mut payload = Vec::new();
-        record::put_scrape(&mut payload, 7, &batch);
-        let Some(Record::Scrape { layout: 7, times, values }) = take(record::SCRAPE, &payload) else {
-            panic!("not read back");
+        record::put_scrape(&mut payload, 7, Timestamp(at), &values);
+        let Some(Record::Scrape { layout: 7, time, values: read }) = take(record::SCRAPE, &payload) else {
+            panic!("no scrape");
         };
-        let read: Vec<u64> = values.iter().map(|value| value.to_bits()).collect();
-        prop_assert_eq!(read, bits);
-        prop_assert_eq!(times, if own { TimesRead::Each(each) } else { TimesRead::One(Timestamp(at)) });
+        prop_assert_eq!((time, to_bits(&read)), (Timestamp(at), bits.clone()));
+        let mut payload = Vec::new();
+        record::put_batch(&mut payload, refs.iter().copied(), &times, &values);
+        let Some(Record::Batch { refs: read_refs, times: read_times, values: read }) = take(record::BATCH, &payload) else {
+            panic!("no batch");
+        };
+        prop_assert_eq!((read_refs, read_times, to_bits(&read)), (refs, times, bits));
     }
 
     #[test]

@@ -3,13 +3,13 @@
 
 use super::{file_name, folder, record};
 use crate::StoreError;
-use crate::batch::Batch;
+use crate::batch::{Batch, Times};
 use crate::frame;
-use crate::series::Series;
+use crate::series::{ByNumber, Series};
 use platform::PlatformError;
 use platform::crash_point;
 use platform::durable::{self, AppendFile, SyncHandle};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,11 +23,14 @@ pub(crate) struct WalWriter {
     /// `None` after a failed write or sync, until the next append begins a new file.
     file: Option<AppendFile>,
     next: u64,
-    declared: HashSet<u64>,
+    declared: ByNumber<()>,
     layouts: HashMap<usize, (Arc<[Series]>, u64)>,
     layout_number: u64,
     synced_len: u64,
+    /// The last sequence in a file that may not be on disk although it was written; a flush settles it.
+    doubtful: Option<u64>,
     scratch: Vec<u8>,
+    payload: Vec<u8>,
 }
 
 impl WalWriter {
@@ -39,11 +42,13 @@ impl WalWriter {
             folder,
             file: None,
             next,
-            declared: HashSet::new(),
+            declared: ByNumber::default(),
             layouts: HashMap::new(),
             layout_number: 0,
             synced_len: 0,
+            doubtful: None,
             scratch: Vec::new(),
+            payload: Vec::new(),
         };
         writer.rotate()?;
         Ok(writer)
@@ -71,37 +76,64 @@ impl WalWriter {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), PlatformError> {
         let Some(file) = self.file.as_mut() else { return Ok(()) };
-        file.append(bytes).inspect_err(|_| self.file = None)
+        file.append(bytes).inspect_err(|_| {
+            // A full disk may still take a sync of what was written before.
+            match self.file.take().map(|file| file.sync()) {
+                Some(Err(_)) => self.abandon(),
+                _ => self.file = None,
+            }
+        })
     }
 
     fn frames(&mut self, out: &mut Vec<u8>, batch: &Batch) -> u64 {
-        let mut payload = Vec::new();
-        let key = batch.series.as_ptr() as usize;
-        let layout = match self.layouts.get(&key) {
-            Some((_, number)) => *number,
-            None => {
-                let fresh: Vec<&Series> = batch
-                    .series
-                    .iter()
-                    .filter(|series| self.declared.insert(series.number()))
-                    .collect();
-                if !fresh.is_empty() {
-                    record::put_series(&mut payload, fresh.iter().map(|s| (s.number(), s.key())));
-                    self.frame(out, record::SERIES, &mut payload);
-                }
-                self.layout_number += 1;
+        let mut payload = std::mem::take(&mut self.payload);
+        payload.clear();
+        let kind = match &batch.times {
+            Times::One(time) => {
+                let layout = self.layout(out, &batch.series, &mut payload);
+                record::put_scrape(&mut payload, layout, *time, &batch.values);
+                record::SCRAPE
+            }
+            Times::Each(times) => {
+                self.declare(out, &batch.series, &mut payload);
                 let refs = batch.series.iter().map(Series::number);
-                record::put_layout(&mut payload, self.layout_number, refs);
-                self.frame(out, record::LAYOUT, &mut payload);
-                if self.layouts.len() >= LAYOUTS {
-                    self.layouts.clear();
-                }
-                self.layouts.insert(key, (Arc::clone(&batch.series), self.layout_number));
-                self.layout_number
+                record::put_batch(&mut payload, refs, times, &batch.values);
+                record::BATCH
             }
         };
-        record::put_scrape(&mut payload, layout, batch);
-        self.frame(out, record::SCRAPE, &mut payload)
+        let sequence = self.frame(out, kind, &mut payload);
+        payload.shrink_to(1 << 20);
+        self.payload = payload;
+        sequence
+    }
+
+    /// The number of the layout of `series`, declared if this file does not have it yet.
+    fn layout(&mut self, out: &mut Vec<u8>, series: &Arc<[Series]>, payload: &mut Vec<u8>) -> u64 {
+        let key = series.as_ptr() as usize;
+        if let Some((_, number)) = self.layouts.get(&key) {
+            return *number;
+        }
+        self.declare(out, series, payload);
+        self.layout_number += 1;
+        record::put_layout(payload, self.layout_number, series.iter().map(Series::number));
+        self.frame(out, record::LAYOUT, payload);
+        if self.layouts.len() >= LAYOUTS {
+            self.layouts.clear();
+        }
+        self.layouts.insert(key, (Arc::clone(series), self.layout_number));
+        self.layout_number
+    }
+
+    /// Declares the series that this file does not have yet.
+    fn declare(&mut self, out: &mut Vec<u8>, series: &[Series], payload: &mut Vec<u8>) {
+        let fresh: Vec<&Series> = series
+            .iter()
+            .filter(|series| self.declared.insert(series.number(), ()).is_none())
+            .collect();
+        if !fresh.is_empty() {
+            record::put_series(payload, fresh.iter().map(|s| (s.number(), s.key())));
+            self.frame(out, record::SERIES, payload);
+        }
     }
 
     fn frame(&mut self, out: &mut Vec<u8>, kind: u8, payload: &mut Vec<u8>) -> u64 {
@@ -115,10 +147,10 @@ impl WalWriter {
     /// Syncs and closes the file, and begins the next. What is logged from here on is in later files.
     ///
     /// # Errors
-    /// The old file could not be synced or the new one not be created.
+    /// The old file could not be synced, and is given up, or the new one not be created.
     pub(crate) fn rotate(&mut self) -> Result<(), StoreError> {
         if let Some(file) = self.file.take() {
-            file.sync()?;
+            file.sync().inspect_err(|_| self.abandon())?;
         }
         self.declared.clear();
         self.layouts.clear();
@@ -134,20 +166,30 @@ impl WalWriter {
         Ok(())
     }
 
-    /// Gives the file up after a failed sync: its state is unknown, and it is not touched again.
+    /// Gives the file up after a failed sync: the kernel may have dropped its pages, and a second sync would
+    /// hide that. What it holds is durable again once a flush has written it to a segment.
     pub(crate) fn abandon(&mut self) {
         self.file = None;
+        self.doubtful = Some(self.next - 1);
     }
 
-    /// A handle to sync what is logged so far, and the last sequence that this covers; `None` when all is synced.
+    /// A handle to sync what is logged so far, and the last sequence that is durable then; `None` when all
+    /// is synced, or cannot be before a flush.
     pub(crate) fn unsynced(&mut self) -> Result<Option<(SyncHandle, u64)>, StoreError> {
         let Some(file) = &self.file else { return Ok(None) };
-        if file.len() == self.synced_len {
+        if file.len() == self.synced_len || self.doubtful.is_some() {
             return Ok(None);
         }
         let handle = file.sync_handle()?;
         self.synced_len = file.len();
         Ok(Some((handle, self.next - 1)))
+    }
+
+    /// Notes that everything up to `flushed` is in segments.
+    pub(crate) fn settle(&mut self, flushed: u64) {
+        if self.doubtful.is_some_and(|doubtful| doubtful <= flushed) {
+            self.doubtful = None;
+        }
     }
 
     /// Bytes in the open file.

@@ -1,0 +1,19 @@
+//! Measures the real programs against their peers, in one run, on the same data.
+//!
+//! - `devops`: the data, seeded; `remote_write`: the data as requests
+//! - `system`: ours and the peers as processes: how to start, feed and ask each
+//! - `ingest`, `query`, `scrape`: one benchmark each; `table`: what they print
+
+mod devops;
+mod ingest;
+mod query;
+mod remote_write;
+mod scrape;
+mod system;
+mod table;
+
+pub use devops::Devops;
+pub use ingest::ingest;
+pub use query::query;
+pub use scrape::{ScrapePlan, scrape};
+pub use system::BenchError;
