@@ -56,9 +56,11 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
 
     let mut tasks = Tasks::new(stop);
     let upkeep = Arc::new(upkeep);
-    let (sync, flush, verify) = (Arc::clone(&upkeep), Arc::clone(&upkeep), upkeep);
+    let (sync, flush, merge, verify) =
+        (Arc::clone(&upkeep), Arc::clone(&upkeep), Arc::clone(&upkeep), upkeep);
     tasks.spawn("wal-sync", |stop| async move { sync.run_sync(stop).await });
     tasks.spawn("flush", |stop| async move { flush.run_flush(stop).await });
+    tasks.spawn("compaction", |stop| async move { merge.run_compaction(stop).await });
     tasks.spawn("verify", |stop| async move {
         // Once, in the background: a damaged segment is found before a query needs it.
         let _ = tokio::task::spawn_blocking(move || verify.verify_segments()).await;

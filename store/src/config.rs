@@ -30,9 +30,15 @@ pub struct StoreConfig {
     /// How far ahead of our clock a sample's own time may lie. Default 10 min.
     #[serde(with = "human_duration")]
     pub early_limit: Duration,
-    /// Age at which samples are deleted. Default 15 days.
+    /// Age at which raw samples are deleted. Default 15 days.
     #[serde(with = "human_duration")]
     pub retention: Duration,
+    /// Age at which figures of five minutes are deleted. Default 90 days.
+    #[serde(with = "human_duration")]
+    pub retention_5m: Duration,
+    /// Age at which figures of one hour are deleted. Default 730 days.
+    #[serde(with = "human_duration")]
+    pub retention_1h: Duration,
     /// Size of all segments at which the oldest are deleted. Default 32 GiB.
     pub retention_size: Bytes,
     /// Series that may be active at once. Default 1,000,000.
@@ -58,6 +64,8 @@ impl Default for StoreConfig {
             late_limit: Duration::from_secs(3600),
             early_limit: Duration::from_secs(600),
             retention: Duration::from_secs(15 * 86_400),
+            retention_5m: Duration::from_secs(90 * 86_400),
+            retention_1h: Duration::from_secs(730 * 86_400),
             retention_size: Bytes(32 << 30),
             max_series: 1_000_000,
             max_series_per_metric: 100_000,

@@ -75,6 +75,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the content of a segment is at fault, not the way to it.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Corrupt { .. } | Self::Parquet { .. })
+    }
+
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Platform(_) | Self::Backlog | Self::NotDurable(_))

@@ -2,10 +2,11 @@
 //!
 //! [`Upkeep`] is what must run in the background: the sync of the log and the flush with retention.
 
+use crate::compaction::Outcome;
 use crate::manifest::{Edit, Manifest};
 use crate::memtable::Memtable;
-use crate::segment::write::write;
-use crate::segment::{Segment, SegmentMeta};
+use crate::segment::write::{SegmentWriter, Spec};
+use crate::segment::{Resolution, Segment, SegmentMeta};
 use crate::state::State;
 use crate::wal::writer::drop_flushed;
 use crate::{StoreConfig, StoreError, retention};
@@ -81,6 +82,49 @@ impl Upkeep {
                 Err(error) => error!(%error, "flush ended badly"),
             }
         }
+        Ok(())
+    }
+
+    /// Merges segments whenever some are due, until stopped.
+    ///
+    /// # Errors
+    /// None; a failed merge is logged, counted and tried again, its inputs stay as they are.
+    pub async fn run_compaction(&self, stop: Stop) -> Result<(), StoreError> {
+        let backoff = Backoff { base: LOOK, cap: Duration::from_secs(60), attempts: u32::MAX };
+        let mut jitter = Jitter::random();
+        let mut failures = 0;
+        let mut wait = LOOK;
+        while stop.wait_for(wait).await == Tick::Elapsed {
+            let (state, stopping) = (Arc::clone(&self.state), stop.clone());
+            let outcome = tokio::task::spawn_blocking(move || {
+                state.compact(state.clock.now(), &|| stopping.requested())
+            });
+            wait = match outcome.await {
+                Ok(Ok(outcome)) => {
+                    failures = 0;
+                    if outcome == Outcome::Progress { Duration::ZERO } else { LOOK }
+                }
+                Ok(Err(error)) => {
+                    failures += 1;
+                    self.state.meters.compaction_failures.inc();
+                    error!(%error, failures, "segments could not be merged, will try again");
+                    backoff.before(failures + 1, &mut jitter).unwrap_or(LOOK)
+                }
+                Err(error) => {
+                    error!(%error, "merging ended badly");
+                    backoff.cap
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Merges all that is due at `now`; blocks.
+    ///
+    /// # Errors
+    /// A segment could not be written or committed.
+    pub fn compact_now(&self, now: Timestamp) -> Result<(), StoreError> {
+        while self.state.compact(now, &|| false)? == Outcome::Progress {}
         Ok(())
     }
 
@@ -218,18 +262,24 @@ fn write_segments(
 ) -> Result<Vec<SegmentMeta>, StoreError> {
     let mut metas = Vec::new();
     for window in memtable.windows() {
-        let (from, to) = window.span();
         let id = new_id(clock);
-        let series = memtable.sorted(from, to);
-        let Some(meta) = write(&config.dir, &id, memtable.sequences(), series)? else { continue };
-        place(&config.dir, &meta)?;
+        let sequences = memtable.sequences();
+        let (data, resolution) = (config.dir.as_path(), Resolution::Raw);
+        let spec = Spec { data, id: &id, resolution, level: 0, sequences };
+        let mut writer = SegmentWriter::create(&spec)?;
+        let (from, to) = window.span();
+        for (series, points) in memtable.sorted(from, to) {
+            writer.add(series.id(), series.key(), &points)?;
+        }
+        let Some(meta) = writer.finish()? else { continue };
+        place(data, &meta)?;
         metas.push(meta);
     }
     Ok(metas)
 }
 
 /// A new segment's id.
-fn new_id(clock: Clock) -> String {
+pub(crate) fn new_id(clock: Clock) -> String {
     let now = u64::try_from(clock.now().millis()).unwrap_or(0);
     let mut random = Jitter::random();
     let random = (u128::from(random.next_u64()) << 64) | u128::from(random.next_u64());
@@ -237,7 +287,7 @@ fn new_id(clock: Clock) -> String {
 }
 
 /// Moves a complete segment from `tmp/` to its place.
-fn place(data: &Path, meta: &SegmentMeta) -> Result<(), StoreError> {
+pub(crate) fn place(data: &Path, meta: &SegmentMeta) -> Result<(), StoreError> {
     crash_point::pass("segment_before_rename");
     let target = data.join(&meta.folder);
     if let Some(parent) = target.parent() {

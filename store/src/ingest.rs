@@ -222,7 +222,8 @@ pub fn open(config: StoreConfig, clock: Clock, registry: &Registry) -> Result<Op
     let next = replayed.last_sequence.max(manifest.live().flushed).max(wal::last_name(&data)?) + 1;
     let log = Log { wal: WalWriter::begin(&data, next)?, manifest };
     let state = assemble(config, clock, registry, index, active, Some(log), lock);
-    let segments = state.log.as_ref().map(|log| state.segments_of(log.lock().manifest.live()));
+    let segments =
+        state.log.as_ref().map(|log| state.segments_of(log.lock().manifest.live(), false));
     state.live.write().segments = segments.unwrap_or_default();
     announce(&state, &replayed);
     let state = Arc::new(state);
@@ -250,7 +251,7 @@ pub fn open_read_only(dir: &Path, clock: Clock) -> Result<(Reader, Replayed), St
         Ok(())
     })?;
     let state = assemble(config, clock, &Registry::new(), index, active, None, lock);
-    let segments = state.segments_of(&live);
+    let segments = state.segments_of(&live, false);
     state.live.write().segments = segments;
     Ok((Reader::new(Arc::new(state)), replayed))
 }
@@ -300,8 +301,11 @@ fn clear_strays(data: &Path, manifest: &Manifest, damaged: bool) -> Result<(), S
     durable::remove_dir(&data.join("tmp"))?;
     let known: HashSet<_> =
         manifest.live().segments.values().map(|meta| data.join(&meta.folder)).collect();
-    let raw = data.join("seg").join("raw");
-    let days = if raw.exists() { durable::list(&raw)? } else { Vec::new() };
+    let listed = |path: &Path| if path.exists() { durable::list(path) } else { Ok(Vec::new()) };
+    let mut days = Vec::new();
+    for resolution in listed(&data.join("seg"))? {
+        days.extend(durable::list(&resolution)?);
+    }
     for day in days {
         for folder in durable::list(&day)? {
             if known.contains(&folder) {

@@ -8,12 +8,13 @@
 //! - `ingest`: the write path in one function, and opening a data directory
 //! - `frame`, `codec`, `wal/`: the log as bytes, written, replayed
 //! - `memtable`, `block`: recent samples, compressed; `segment/`: Parquet files; `manifest`: which of them are live
-//! - `flush`: from memtable to segment; `retention`: what to delete
+//! - `flush`: from memtable to segment; `compaction/`: from segments to fewer; `retention`: what to delete
 //! - `reader`: snapshots and scans
 
 mod batch;
 mod block;
 mod codec;
+mod compaction;
 mod config;
 mod error;
 mod flush;
@@ -35,6 +36,7 @@ pub use error::StoreError;
 pub use flush::Upkeep;
 pub use ingest::{Appended, Opened, Writer, open, open_read_only};
 pub use points::Points;
-pub use reader::{Chunk, Reader, Scan, SeriesSummary, Snapshot};
-pub use series::{Series, series_id};
+pub use reader::{Chunk, Reader, Scan, SegmentSummary, SeriesSummary, Snapshot};
+pub use segment::Resolution;
+pub use series::{Cardinality, Series, series_id};
 pub use wal::replay::Replayed;

@@ -6,7 +6,7 @@ use crate::codec::{
     put_i64, put_str, put_u64, take_array, take_count, take_i64, take_str, take_u64,
 };
 use crate::frame;
-use crate::segment::{MetricMeta, SegmentMeta};
+use crate::segment::{MetricMeta, Resolution, SegmentMeta};
 use platform::durable::{self, AppendFile};
 use platform::{PlatformError, crash_point};
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use tracing::{error, warn};
 const CURRENT: &str = "CURRENT";
 const START: u8 = 0;
 const EDIT: u8 = 1;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Edits in one file before a new one begins with the state as its first edit.
 const EDITS_PER_FILE: u64 = 1_000;
@@ -233,6 +233,8 @@ fn put_edit(edit: &Edit) -> Vec<u8> {
     for meta in &edit.add {
         put_str(&mut out, &meta.id);
         put_str(&mut out, &meta.folder.to_string_lossy());
+        put_u64(&mut out, meta.resolution.number());
+        put_u64(&mut out, u64::from(meta.level));
         put_i64(&mut out, meta.span.0);
         put_i64(&mut out, meta.span.1);
         for number in [meta.rows, meta.series, meta.sequences.0, meta.sequences.1] {
@@ -268,6 +270,8 @@ fn take_edit(payload: &[u8]) -> Option<Edit> {
 fn take_meta(input: &mut &[u8]) -> Option<SegmentMeta> {
     let id = take_str(input)?.to_owned();
     let folder = PathBuf::from(take_str(input)?);
+    let resolution = Resolution::from_number(take_u64(input)?)?;
+    let level = u8::try_from(take_u64(input)?).ok()?;
     let span = (take_i64(input)?, take_i64(input)?);
     let (rows, series) = (take_u64(input)?, take_u64(input)?);
     let sequences = (take_u64(input)?, take_u64(input)?);
@@ -277,7 +281,18 @@ fn take_meta(input: &mut &[u8]) -> Option<SegmentMeta> {
     }
     let count = take_count(input, 1)?;
     let metrics: Option<Vec<MetricMeta>> = (0..count).map(|_| take_metric(input)).collect();
-    Some(SegmentMeta { id, folder, span, rows, series, sequences, files, metrics: metrics?.into() })
+    Some(SegmentMeta {
+        id,
+        folder,
+        resolution,
+        level,
+        span,
+        rows,
+        series,
+        sequences,
+        files,
+        metrics: metrics?.into(),
+    })
 }
 
 fn take_metric(input: &mut &[u8]) -> Option<MetricMeta> {
@@ -296,6 +311,8 @@ mod tests {
         SegmentMeta {
             id: id.to_owned(),
             folder: Path::new("seg/raw/2026-11-23").join(id),
+            resolution: Resolution::Hour,
+            level: 2,
             span: (-5, 9),
             rows: 7,
             series: 2,

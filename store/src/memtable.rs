@@ -81,7 +81,7 @@ impl Memtable {
             });
             let (more, less) = held.push(time, value);
             *bytes = (*bytes + more).saturating_sub(less);
-            series.note(time);
+            series.note(time, value);
             self.samples += 1;
             if self.window.is_none_or(|window| !window.holds(time)) {
                 let window = Window::of(time);

@@ -2,18 +2,23 @@
 //! series and times that are asked for, and nothing else.
 
 use crate::StoreError;
-use crate::memtable::Runs;
+use crate::memtable::{Memtable, Runs};
 use crate::points::{Points, Run};
-use crate::segment::Segment;
 use crate::segment::read::{IndexEntry, SeriesReader};
-use crate::state::State;
+use crate::segment::{Resolution, Segment};
+use crate::series::Cardinality;
+use crate::state::{Live, State};
 use model::SeriesKey;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The capability to read. Clones read the same store.
+/// The capability to read samples of one resolution. Clones read the same store.
 #[derive(Clone, Debug)]
-pub struct Reader(Arc<State>);
+pub struct Reader {
+    state: Arc<State>,
+    resolution: Resolution,
+}
 
 /// One consistent cut through the store. Holding it keeps its segments on disk.
 #[derive(Debug)]
@@ -48,13 +53,29 @@ pub struct Chunk {
 
 impl Reader {
     pub(crate) fn new(state: Arc<State>) -> Self {
-        Self(state)
+        Self { state, resolution: Resolution::Raw }
+    }
+
+    /// The same for another resolution.
+    pub fn at(&self, resolution: Resolution) -> Self {
+        Self { state: Arc::clone(&self.state), resolution }
+    }
+
+    fn segments<'a>(&self, live: &'a Live) -> impl Iterator<Item = &'a Arc<Segment>> + use<'a> {
+        let resolution = self.resolution;
+        live.segments.iter().filter(move |segment| segment.meta.resolution == resolution)
+    }
+
+    /// The memtables, the oldest first; they hold raw samples only.
+    fn tables<'a>(&self, live: &'a Live) -> impl Iterator<Item = &'a Memtable> + use<'a> {
+        let raw = self.resolution == Resolution::Raw;
+        live.frozen.iter().map(Arc::as_ref).chain([&live.active]).filter(move |_| raw)
     }
 
     /// Takes a snapshot for reading `metrics`, or every metric without.
     pub fn snapshot(&self, metrics: Option<&[&str]>) -> Snapshot {
-        let live = self.0.live.read(); // one lock, one instant
-        let tables = || live.frozen.iter().map(Arc::as_ref).chain([&live.active]);
+        let live = self.state.live.read(); // one lock, one instant
+        let tables = || self.tables(&live);
         let wanted: BTreeSet<&str> = match metrics {
             Some(metrics) => metrics.iter().copied().collect(),
             None => tables().flat_map(|table| table.metrics()).collect(),
@@ -72,17 +93,53 @@ impl Reader {
                 memory.insert(Box::from(metric), by_series.into_values().collect());
             }
         }
-        Snapshot { state: Arc::clone(&self.0), memory, segments: Arc::clone(&live.segments) }
+        let segments = Arc::new(self.segments(&live).cloned().collect());
+        Snapshot { state: Arc::clone(&self.state), memory, segments }
+    }
+
+    /// Takes a snapshot of the newest sample of each active series alone, of `metrics` or of every metric
+    /// without. Active is a series with recent samples in memory, or that a target or sender still has.
+    pub fn last(&self, metrics: Option<&[&str]>) -> Snapshot {
+        let _live = self.state.live.read(); // no sample comes while this is held
+        let wanted: BTreeSet<Box<str>> = match metrics {
+            Some(metrics) => metrics.iter().map(|metric| Box::from(*metric)).collect(),
+            None => self.state.index.metrics().into_iter().collect(),
+        };
+        let mut memory = HashMap::new();
+        for metric in wanted {
+            let of_metric = self.state.index.of_metric(&metric).into_iter();
+            let runs: Vec<Runs> = of_metric
+                .filter_map(|series| {
+                    let (time, value) = series.last()?;
+                    let point = Points { times: vec![time], values: vec![value] };
+                    Some(Runs { series, runs: vec![Run::Open(Arc::new(point))] })
+                })
+                .collect();
+            if !runs.is_empty() {
+                memory.insert(metric, runs);
+            }
+        }
+        Snapshot { state: Arc::clone(&self.state), memory, segments: Arc::default() }
+    }
+
+    /// All live segments, of every resolution, by first time.
+    pub fn segment_list(&self) -> Vec<SegmentSummary> {
+        self.state.live.read().segments.iter().map(|segment| SegmentSummary::of(segment)).collect()
+    }
+
+    /// Every label of every active metric with the number of its values, the most first.
+    pub fn cardinality(&self) -> Vec<Cardinality> {
+        self.state.index.cardinality()
     }
 
     /// The names of all metrics, ascending, each with the names of its labels.
     pub fn metrics(&self) -> BTreeMap<Arc<str>, BTreeSet<Arc<str>>> {
-        let live = self.0.live.read();
+        let live = self.state.live.read();
         let mut all: BTreeMap<Arc<str>, BTreeSet<Arc<str>>> = BTreeMap::new();
-        for metric in live.segments.iter().flat_map(|segment| segment.meta.metrics.iter()) {
+        for metric in self.segments(&live).flat_map(|segment| segment.meta.metrics.iter()) {
             all.entry(Arc::clone(&metric.name)).or_default().extend(metric.labels.iter().cloned());
         }
-        for table in live.frozen.iter().map(Arc::as_ref).chain([&live.active]) {
+        for table in self.tables(&live) {
             for metric in table.metrics() {
                 let labels = all.entry(Arc::from(metric)).or_default();
                 table.each_label(metric, |name| {
@@ -97,13 +154,45 @@ impl Reader {
 
     /// Whether any sample of `metric` is held.
     pub fn has_metric(&self, metric: &str) -> bool {
-        let live = self.0.live.read();
-        live.frozen
-            .iter()
-            .map(Arc::as_ref)
-            .chain([&live.active])
-            .any(|table| table.has_metric(metric))
-            || live.segments.iter().any(|segment| segment.meta.metric(metric).is_some())
+        let live = self.state.live.read();
+        self.tables(&live).any(|table| table.has_metric(metric))
+            || self.segments(&live).any(|segment| segment.meta.metric(metric).is_some())
+    }
+}
+
+/// One segment, as people see it.
+#[derive(Clone, Debug)]
+pub struct SegmentSummary {
+    /// A ULID.
+    pub id: String,
+    /// How fine its samples are.
+    pub resolution: Resolution,
+    /// 0 as flushed, 1 merged within two hours, 2 within a day.
+    pub level: u8,
+    /// First and last time, in milliseconds since the epoch.
+    pub span: (i64, i64),
+    /// Samples in it.
+    pub samples: u64,
+    /// Series in it.
+    pub series: u64,
+    /// Its size on disk.
+    pub bytes: u64,
+    /// Where it lies.
+    pub path: PathBuf,
+}
+
+impl SegmentSummary {
+    fn of(segment: &Segment) -> Self {
+        Self {
+            id: segment.meta.id.clone(),
+            resolution: segment.meta.resolution,
+            level: segment.meta.level,
+            span: segment.meta.span,
+            samples: segment.meta.rows,
+            series: segment.meta.series,
+            bytes: segment.meta.bytes(),
+            path: segment.path().to_owned(),
+        }
     }
 }
 

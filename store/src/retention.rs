@@ -2,22 +2,28 @@
 
 use crate::StoreConfig;
 use crate::manifest::Live;
-use crate::segment::SegmentMeta;
+use crate::segment::{Resolution, SegmentMeta};
 use model::Timestamp;
 
-/// The ids of the segments that should go.
+/// The ids of the segments that should go. When space is short, raw samples go before their rollups.
 pub(crate) fn expired(live: &Live, config: &StoreConfig, now: Timestamp) -> Vec<String> {
-    let horizon = now.minus(config.retention).millis();
+    let horizon = |resolution| {
+        let age = match resolution {
+            Resolution::Raw => config.retention,
+            Resolution::FiveMinutes => config.retention_5m,
+            Resolution::Hour => config.retention_1h,
+        };
+        now.minus(age).millis()
+    };
     let mut by_age: Vec<&SegmentMeta> = live.segments.values().collect();
-    by_age.sort_by_key(|meta| meta.span.1);
+    by_age.sort_by_key(|meta| (meta.resolution, meta.span.1));
     let mut bytes: u64 = by_age.iter().map(|meta| meta.bytes()).sum();
     let mut gone = Vec::new();
     for meta in by_age {
-        if meta.span.1 >= horizon && bytes <= config.retention_size.get() {
-            break;
+        if meta.span.1 < horizon(meta.resolution) || bytes > config.retention_size.get() {
+            bytes -= meta.bytes();
+            gone.push(meta.id.clone());
         }
-        bytes -= meta.bytes();
-        gone.push(meta.id.clone());
     }
     gone
 }
@@ -32,6 +38,8 @@ mod tests {
         let meta = |id: &str, end: i64| SegmentMeta {
             id: id.to_owned(),
             folder: id.into(),
+            resolution: if id == "a5" { Resolution::FiveMinutes } else { Resolution::Raw },
+            level: 1,
             span: (end - 10, end),
             rows: 1,
             series: 1,
@@ -39,7 +47,7 @@ mod tests {
             files: [(60, 0), (40, 0)],
             metrics: [].into(),
         };
-        let metas = [meta("c", 3_000), meta("a", 1_000), meta("b", 2_000)];
+        let metas = [meta("c", 3_000), meta("a", 1_000), meta("b", 2_000), meta("a5", 1_000)];
         Live { segments: metas.map(|meta| (meta.id.clone(), meta)).into(), flushed: 0 }
     }
 
@@ -54,8 +62,9 @@ mod tests {
     fn old_segments_go_and_then_the_oldest_until_the_rest_fits() {
         assert_eq!(gone(100, 1000), "");
         assert_eq!(gone(2, 1000), "a");
-        assert_eq!(gone(100, 250), "a");
-        assert_eq!(gone(2, 150), "a b");
-        assert_eq!(gone(0, 1000), "a b c");
+        assert_eq!(gone(100, 350), "a");
+        assert_eq!(gone(2, 250), "a b");
+        assert_eq!(gone(0, 1000), "a b c", "rollups have an age of their own");
+        assert_eq!(gone(100, 50), "a b c a5", "rollups go last");
     }
 }

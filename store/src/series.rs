@@ -6,7 +6,7 @@
 use crate::{StoreConfig, StoreError};
 use model::SeriesKey;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -20,8 +20,10 @@ struct Entry {
     number: u64,
     id: u64,
     key: Arc<SeriesKey>,
-    /// Time of the newest sample since the series became active.
+    /// Time and bits of the newest sample since the series became active. Changed while the live samples are
+    /// locked for writing and read while they are locked for reading, so the two belong together.
     newest: AtomicI64,
+    last: AtomicU64,
 }
 
 impl Series {
@@ -50,9 +52,18 @@ impl Series {
         self.0.newest.load(Ordering::Relaxed)
     }
 
-    /// Notes a sample's time.
-    pub(crate) fn note(&self, time: i64) {
-        self.0.newest.fetch_max(time, Ordering::Relaxed);
+    /// Notes a sample.
+    pub(crate) fn note(&self, time: i64, value: f64) {
+        if time >= self.newest() {
+            self.0.newest.store(time, Ordering::Relaxed);
+            self.0.last.store(value.to_bits(), Ordering::Relaxed);
+        }
+    }
+
+    /// The newest sample since the series became active.
+    pub(crate) fn last(&self) -> Option<(i64, f64)> {
+        let time = self.newest();
+        (time > i64::MIN).then(|| (time, f64::from_bits(self.0.last.load(Ordering::Relaxed))))
     }
 }
 
@@ -96,6 +107,19 @@ pub fn series_id(key: &SeriesKey) -> u64 {
     twox_hash::XxHash3_64::oneshot(key.to_string().as_bytes())
 }
 
+/// How many series and label values an active metric has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cardinality {
+    /// The metric.
+    pub metric: Arc<str>,
+    /// Its active series.
+    pub series: usize,
+    /// One of its labels.
+    pub label: Arc<str>,
+    /// The values that this label has among them.
+    pub values: usize,
+}
+
 /// All series that are known now.
 #[derive(Debug)]
 pub(crate) struct SeriesIndex {
@@ -115,7 +139,7 @@ struct Limits {
 #[derive(Debug, Default)]
 struct Known {
     by_key: HashMap<Arc<SeriesKey>, Series>,
-    per_metric: HashMap<Box<str>, usize>,
+    by_metric: HashMap<Box<str>, Vec<Series>>,
 }
 
 impl SeriesIndex {
@@ -157,8 +181,9 @@ impl SeriesIndex {
             id,
             key: Arc::clone(&key),
             newest: AtomicI64::new(i64::MIN),
+            last: AtomicU64::new(0),
         }));
-        *known.per_metric.entry(key.metric.clone()).or_default() += 1;
+        known.by_metric.entry(key.metric.clone()).or_default().push(series.clone());
         known.by_key.insert(key, series.clone());
         series
     }
@@ -166,15 +191,48 @@ impl SeriesIndex {
     /// Forgets every series that nobody else holds.
     pub(crate) fn forget_unused(&self) {
         let mut known = self.known.lock();
-        let Known { by_key, per_metric } = &mut *known;
-        by_key.retain(|key, series| {
-            let used = Arc::strong_count(&series.0) > 1;
-            if !used && let Some(count) = per_metric.get_mut(&key.metric) {
-                *count -= 1;
-            }
-            used
+        let Known { by_key, by_metric } = &mut *known;
+        by_metric.retain(|_, all| {
+            all.retain(|series| {
+                let used = Arc::strong_count(&series.0) > 2; // the two that are here
+                if !used {
+                    by_key.remove(series.key());
+                }
+                used
+            });
+            !all.is_empty()
         });
-        per_metric.retain(|_, count| *count > 0);
+    }
+
+    /// The active series of `metric`.
+    pub(crate) fn of_metric(&self, metric: &str) -> Vec<Series> {
+        self.known.lock().by_metric.get(metric).cloned().unwrap_or_default()
+    }
+
+    /// The metrics that have active series.
+    pub(crate) fn metrics(&self) -> Vec<Box<str>> {
+        self.known.lock().by_metric.keys().cloned().collect()
+    }
+
+    /// Every label of every active metric with the number of its values. O(labels of all series).
+    pub(crate) fn cardinality(&self) -> Vec<Cardinality> {
+        let mut found = Vec::new();
+        for metric in self.metrics() {
+            let all = self.of_metric(&metric);
+            let mut values: HashMap<&str, HashSet<&str>> = HashMap::new();
+            for (name, value) in all.iter().flat_map(|series| series.key().labels.iter()) {
+                values.entry(name).or_default().insert(value);
+            }
+            let metric: Arc<str> = Arc::from(metric);
+            found.extend(values.into_iter().map(|(label, values)| Cardinality {
+                metric: Arc::clone(&metric),
+                series: all.len(),
+                label: Arc::from(label),
+                values: values.len(),
+            }));
+        }
+        found.sort_by(|a, b| b.values.cmp(&a.values).then_with(|| a.metric.cmp(&b.metric)));
+        found
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -197,8 +255,11 @@ impl Limits {
         if key.labels.len() > self.labels {
             return refuse(format!("the number of labels of {metric}"), self.labels);
         }
-        if known.per_metric.get(metric).is_some_and(|count| *count >= self.per_metric) {
-            return refuse(format!("the number of series of {metric}"), self.per_metric);
+        if known.by_metric.get(metric).is_some_and(|all| all.len() >= self.per_metric) {
+            let what = format!(
+                "the number of series of {metric} (the table cardinality names its labels)"
+            );
+            return refuse(what, self.per_metric);
         }
         if known.by_key.len() >= self.series {
             return refuse("the number of series".to_owned(), self.series);
@@ -223,7 +284,10 @@ mod tests {
         let first = index.admit(&key("a", "1")).unwrap();
         let _second = index.admit(&key("a", "2")).unwrap();
         let refused = index.admit(&key("a", "3")).unwrap_err().to_string();
-        assert_eq!(refused, "series refused: the number of series of a is over the limit of 2");
+        assert_eq!(
+            refused,
+            "series refused: the number of series of a (the table cardinality names its labels) is over the limit of 2"
+        );
         let _third = index.admit(&key("b", "1")).unwrap();
         assert!(index.admit(&key("c", "1")).is_err());
         assert_eq!(index.admit(&key("a", "1")).unwrap(), first);

@@ -65,6 +65,8 @@ pub(crate) struct Meters {
     pub(crate) sync_failures: Counter,
     pub(crate) flushes: Counter,
     pub(crate) flush_failures: Counter,
+    pub(crate) compactions: Counter,
+    pub(crate) compaction_failures: Counter,
     pub(crate) quarantined: Counter,
     pub(crate) expired: Counter,
     pub(crate) torn_bytes: Counter,
@@ -95,6 +97,11 @@ impl Meters {
                 "flush_failures_total",
                 "Attempts to write a segment that failed.",
             ),
+            compactions: counter("compactions_total", "Merges of segments."),
+            compaction_failures: counter(
+                "compaction_failures_total",
+                "Attempts to merge segments that failed.",
+            ),
             quarantined: counter("quarantined_segments_total", "Damaged segments set aside."),
             expired: counter("expired_segments_total", "Segments deleted by retention."),
             torn_bytes: counter(
@@ -123,6 +130,15 @@ pub(crate) struct IndexCache {
     held: HashMap<String, (Arc<Index>, u64)>,
     bytes: usize,
     uses: u64,
+}
+
+impl IndexCache {
+    /// Lets go of the indexes of segments that are no longer live.
+    pub(crate) fn forget(&mut self, ids: &[String]) {
+        for index in ids.iter().filter_map(|id| self.held.remove(id)) {
+            self.bytes = self.bytes.saturating_sub(index.0.bytes());
+        }
+    }
 }
 
 impl State {
@@ -169,11 +185,16 @@ impl State {
         edit: Edit,
     ) -> Result<Arc<Vec<Arc<Segment>>>, StoreError> {
         log.manifest.commit(edit)?;
-        Ok(self.segments_of(log.manifest.live()))
+        Ok(self.segments_of(log.manifest.live(), true))
     }
 
-    /// The segments of a manifest's state; those already held are shared.
-    pub(crate) fn segments_of(&self, manifest: &crate::manifest::Live) -> Arc<Vec<Arc<Segment>>> {
+    /// The segments of a manifest's state; those already held are shared, the others `sound` if this process
+    /// has just written them.
+    pub(crate) fn segments_of(
+        &self,
+        manifest: &crate::manifest::Live,
+        sound: bool,
+    ) -> Arc<Vec<Arc<Segment>>> {
         let held = Arc::clone(&self.live.read().segments);
         let held: HashMap<&str, &Arc<Segment>> =
             held.iter().map(|segment| (segment.meta.id.as_str(), segment)).collect();
@@ -182,7 +203,7 @@ impl State {
             .values()
             .map(|meta| match held.get(meta.id.as_str()) {
                 Some(segment) => Arc::clone(segment),
-                None => Arc::new(Segment::new(&self.config.dir, meta.clone())),
+                None => Arc::new(Segment::new(&self.config.dir, meta.clone(), sound)),
             })
             .collect();
         segments.sort_by_key(|segment| segment.meta.span);

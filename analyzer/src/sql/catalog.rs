@@ -1,27 +1,76 @@
-//! Metric names as tables. A table is made when a query names it, from the snapshot of that query.
+//! Schemas and their tables. A table is made when a query names it, from the snapshot of that query.
+//!
+//! - `public`: raw samples, one table for each metric, and the tables about them
+//! - `last`: the same tables with the newest sample of each active series alone
+//! - `rollup_5m`, `rollup_1h`: the same with figures of five minutes and of an hour, the label `stat` saying which
 
+use super::about;
 use super::session::{CATALOG, SCHEMA};
 use super::table::{Kind, SnapshotTable};
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use store::Snapshot;
+use store::{Reader, Resolution, Snapshot};
 
-/// The one catalog of a query.
-#[derive(Debug)]
+/// A schema and what its tables show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum View {
+    Samples(Resolution),
+    Last,
+}
+
+/// All schemas but `public`.
+const VIEWS: [(&str, View); 3] = [
+    ("last", View::Last),
+    ("rollup_5m", View::Samples(Resolution::FiveMinutes)),
+    ("rollup_1h", View::Samples(Resolution::Hour)),
+];
+
+/// The one catalog of a query: the schemas that it names.
+#[derive(Clone, Debug)]
 pub(crate) struct SnapshotCatalog {
-    schema: Arc<SnapshotSchema>,
+    schemas: Arc<[(&'static str, Arc<SnapshotSchema>)]>,
 }
 
 #[derive(Debug)]
 struct SnapshotSchema {
     snapshot: Arc<Snapshot>,
+    reader: Reader,
+    public: bool,
 }
 
 impl SnapshotCatalog {
-    pub(crate) fn new(snapshot: Arc<Snapshot>) -> Self {
-        Self { schema: Arc::new(SnapshotSchema { snapshot }) }
+    /// Takes the snapshots that a query with these `references` reads.
+    pub(crate) fn new(reader: &Reader, references: &[TableReference]) -> Self {
+        let all = [(SCHEMA, View::Samples(Resolution::Raw))].into_iter().chain(VIEWS);
+        let wanted = all.filter(|(name, _)| {
+            *name == SCHEMA || references.iter().any(|it| it.schema() == Some(name))
+        });
+        let schemas = wanted.map(|(name, view)| {
+            let here = |it: &&TableReference| it.schema().unwrap_or(SCHEMA) == name;
+            let tables: BTreeSet<&str> =
+                references.iter().filter(here).map(TableReference::table).collect();
+            let tables: Vec<&str> = tables.into_iter().collect();
+            let others = name == SCHEMA
+                && references.iter().any(|it| it.schema() == Some("information_schema"));
+            let reader = match view {
+                View::Samples(resolution) => reader.at(resolution),
+                View::Last => reader.clone(),
+            };
+            // Metrics alone are read alone; a table over all of them, or about them, needs all.
+            let all = others || tables.iter().any(|table| !reader.has_metric(table));
+            let metrics = (!all).then_some(tables.as_slice());
+            let snapshot = match view {
+                View::Samples(_) => reader.snapshot(metrics),
+                View::Last => reader.last(metrics),
+            };
+            let public = name == SCHEMA;
+            (name, Arc::new(SnapshotSchema { snapshot: Arc::new(snapshot), reader, public }))
+        });
+        Self { schemas: schemas.collect() }
     }
 }
 
@@ -39,20 +88,18 @@ impl CatalogProviderList for SnapshotCatalog {
     }
 
     fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
-        (name == CATALOG).then(|| Arc::new(OneSchema(Arc::clone(&self.schema))) as _)
+        (name == CATALOG).then(|| Arc::new(self.clone()) as _)
     }
 }
 
-#[derive(Debug)]
-struct OneSchema(Arc<SnapshotSchema>);
-
-impl CatalogProvider for OneSchema {
+impl CatalogProvider for SnapshotCatalog {
     fn schema_names(&self) -> Vec<String> {
-        vec![SCHEMA.to_owned()]
+        self.schemas.iter().map(|(name, _)| (*name).to_owned()).collect()
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        (name == SCHEMA).then(|| Arc::clone(&self.0) as _)
+        let (_, schema) = self.schemas.iter().find(|(have, _)| *have == name)?;
+        Some(Arc::clone(schema) as _)
     }
 }
 
@@ -70,22 +117,31 @@ impl SnapshotSchema {
             }
         }
     }
+
+    fn about(&self, name: &str) -> bool {
+        self.public && about::TABLES.contains(&name)
+    }
 }
 
 #[async_trait]
 impl SchemaProvider for SnapshotSchema {
     fn table_names(&self) -> Vec<String> {
         let metrics = self.snapshot.metrics().into_iter().map(|metric| metric.to_string());
-        ["samples", "series"].map(str::to_owned).into_iter().chain(metrics).collect()
+        let about = about::TABLES.into_iter().filter(|_| self.public);
+        about.chain(["samples", "series"]).map(str::to_owned).chain(metrics).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        let table =
-            self.kind(name).map(|kind| SnapshotTable::new(Arc::clone(&self.snapshot), kind));
-        Ok(table.map(|table| Arc::new(table) as _))
+        if let Some(kind) = self.kind(name) {
+            return Ok(Some(Arc::new(SnapshotTable::new(Arc::clone(&self.snapshot), kind))));
+        }
+        if self.about(name) {
+            return Ok(Some(about::table(name, &self.reader)?));
+        }
+        Ok(None)
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.kind(name).is_some()
+        self.about(name) || self.kind(name).is_some()
     }
 }

@@ -1,5 +1,6 @@
 //! SQL, from text to rows.
 
+mod about;
 mod catalog;
 pub(crate) mod encode;
 mod functions;

@@ -5,7 +5,7 @@ use super::functions;
 use crate::{QueryConfig, QueryError};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::{ScalarValue, TableReference};
+use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SQLOptions;
@@ -88,12 +88,7 @@ impl Query {
         let dialect = self.base.config().options().sql_parser.dialect;
         let statement = self.base.sql_to_statement(sql, &dialect)?;
         let references = self.base.resolve_table_references(&statement)?;
-        let tables: Vec<&str> = references.iter().map(TableReference::table).collect();
-        let is_metric = |table: &&str| self.reader.has_metric(table);
-        // Metrics alone are read alone; a table over all of them, or about them, needs all.
-        let metrics = tables.iter().all(is_metric).then_some(tables.as_slice());
-        let snapshot = Arc::new(self.reader.snapshot(metrics));
-        let catalog = SnapshotCatalog::new(snapshot);
+        let catalog = SnapshotCatalog::new(&self.reader, &references);
         let state = SessionStateBuilder::new_from_existing(self.base.clone())
             .with_catalog_list(Arc::new(catalog))
             .build();

@@ -118,3 +118,29 @@ async fn filters_on_labels_and_time_are_shown_as_pushed_down() {
     let never = plan("WHERE x = 'no'").await;
     assert!(never.contains("segments=0, series_in_memory=0"), "{never}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_show_the_last_samples_and_the_rollups_and_tables_tell_of_the_store() {
+    let (store, _dir) = filled();
+    let query = Query::new(QueryConfig::default(), store.reader.clone()).unwrap();
+    let last = csv(&query, "SELECT x, value FROM last.c ORDER BY x").await.unwrap();
+    assert_eq!(last, "x,value\n1,99.0\n2,990.0\n");
+    let all = csv(&query, "SELECT count(*), min(metric) FROM last.samples").await.unwrap();
+    assert_eq!(all.lines().nth(1), Some("2,c"));
+    let sql = "SELECT metric, series, label, label_values FROM cardinality";
+    assert_eq!(csv(&query, sql).await.unwrap(), "metric,series,label,label_values\nc,2,x,2\n");
+    store.upkeep.flush_now().unwrap();
+    let later = Clock::system().now().plus(Duration::from_secs(86_400));
+    store.upkeep.compact_now(later).unwrap();
+    let sql = "SELECT x, sum(value) FROM rollup_5m.c WHERE stat = 'count' GROUP BY x ORDER BY x";
+    let counts = csv(&query, sql).await.unwrap();
+    assert_eq!(counts.lines().skip(1).collect::<Vec<_>>(), ["1,300.0", "2,300.0"]);
+    let sql = "SELECT sum(r.value), count(DISTINCT raw.time) FROM rollup_1h.c AS r, c AS raw WHERE r.stat = 'max' AND r.x = '1' AND raw.x = '1' AND raw.value < 2";
+    assert!(csv(&query, sql).await.is_ok());
+    let sql =
+        "SELECT resolution, sum(samples) > 0 FROM segments GROUP BY resolution ORDER BY resolution";
+    let segments = csv(&query, sql).await.unwrap();
+    assert_eq!(segments.lines().skip(1).collect::<Vec<_>>(), ["1h,true", "5m,true", "raw,true"]);
+    let told = query.run("SELECT * FROM rollup_5m.d", &[]).await.unwrap_err().to_string();
+    assert!(told.contains("no metric or table is named d"), "{told}");
+}

@@ -90,7 +90,7 @@ fn questions(plan: &Devops) -> [(&'static str, Question); 4] {
         (
             "last point of each host, ms",
             question(
-                "SELECT hostname, time, value FROM last WHERE metric = 'cpu_usage_0'".to_owned(),
+                "SELECT hostname, time, value FROM last.cpu_usage_0".to_owned(),
                 promql("cpu_usage_0", end, end, 0),
             ),
         ),

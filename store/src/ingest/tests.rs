@@ -1,7 +1,7 @@
 #![expect(clippy::disallowed_methods, reason = "damages files on purpose")]
 
 use super::*;
-use crate::{Chunk, Series, Snapshot};
+use crate::{Chunk, Resolution, Series, Snapshot};
 use model::{Bytes, Labels};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -11,6 +11,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 const T0: i64 = 1_795_418_000_000;
+/// When every window and day of these tests is closed.
+const LATER: Timestamp = Timestamp(T0 + 30 * 86_400_000);
 type Model = BTreeMap<(String, i64), u64>;
 
 fn config(dir: &Path) -> StoreConfig {
@@ -237,6 +239,106 @@ fn appends_are_refused_while_memory_is_full_and_taken_again_after_a_flush() {
     );
 }
 
+fn segment_count(store: &Opened) -> usize {
+    store.reader.segment_list().iter().filter(|it| it.resolution == Resolution::Raw).count()
+}
+
+#[test]
+fn a_closed_day_becomes_one_segment_while_snapshots_keep_their_files() {
+    let dir = TempDir::new().unwrap();
+    let store = opened(dir.path());
+    let start = T0 - T0 % 86_400_000;
+    for n in 0..24 {
+        for host in ["a", "b"] {
+            let series = series(&store.writer, if n % 3 == 0 { "m" } else { "n" }, host);
+            store.writer.append(one(&series, start + n * 3_600_000, n as f64)).unwrap();
+        }
+        store.upkeep.flush_now().unwrap();
+    }
+    let (snapshot, before) = (store.reader.snapshot(None), read(&store.reader));
+    assert_eq!((segment_count(&store), before.len()), (24, 48));
+    store.upkeep.compact_now(LATER).unwrap();
+    assert_eq!(segment_count(&store), 1);
+    assert_eq!(read_snapshot(&snapshot), before);
+    assert_eq!(read(&store.reader), before);
+    drop(snapshot);
+    let folders = durable::list(&dir.path().join("seg/raw")).unwrap();
+    assert_eq!(durable::list(&folders[0]).unwrap().len(), 1, "inputs leave the disk");
+    let ids = || store.reader.segment_list().into_iter().map(|it| it.id).collect::<Vec<_>>();
+    let settled = ids();
+    store.upkeep.compact_now(LATER).unwrap();
+    assert_eq!(ids(), settled, "it converges");
+    drop(store);
+    assert_eq!(read(&opened(dir.path()).reader), before);
+}
+
+#[test]
+fn late_samples_join_a_merged_day_and_the_later_value_wins() {
+    let dir = TempDir::new().unwrap();
+    let store = opened(dir.path());
+    let a = series(&store.writer, "m", "a");
+    let mut expected = Model::new();
+    for (time, value) in [(T0, 1.0), (T0 + 10, 2.0), (T0, 3.0), (T0 - 10, 4.0), (T0 + 10, 5.0)] {
+        store.writer.append(one(&a, time, value)).unwrap();
+        store.upkeep.flush_now().unwrap();
+        store.upkeep.compact_now(LATER).unwrap();
+        expected.insert((a.key().to_string(), time), value.to_bits());
+        assert_eq!(read(&store.reader), expected);
+        assert_eq!(segment_count(&store), 1);
+    }
+}
+
+#[test]
+fn rollups_are_made_when_a_window_is_closed_and_again_when_late_samples_come() {
+    let dir = TempDir::new().unwrap();
+    let store = opened(dir.path());
+    let a = series(&store.writer, "m", "a");
+    let start = T0 - T0 % 3_600_000;
+    let rollup = |resolution, stat: &str| {
+        let reader = store.reader.at(resolution);
+        let key = format!(r#"m{{host="a",stat="{stat}"}}"#);
+        let found = read(&reader).into_iter().filter(|((series, _), _)| *series == key);
+        found.map(|((_, time), bits)| (time - start, f64::from_bits(bits))).collect::<Vec<_>>()
+    };
+    for n in 0..60 {
+        store.writer.append(one(&a, start + n * 60_000, n as f64)).unwrap();
+    }
+    store.upkeep.flush_now().unwrap();
+    assert!(rollup(Resolution::Hour, "max").is_empty());
+    store.upkeep.compact_now(LATER).unwrap();
+    assert_eq!(rollup(Resolution::Hour, "max"), [(0, 59.0)]);
+    assert_eq!(rollup(Resolution::Hour, "increase"), [(0, 59.0)]);
+    assert_eq!(rollup(Resolution::FiveMinutes, "sum").len(), 12);
+    assert_eq!(rollup(Resolution::FiveMinutes, "sum")[1], (300_000, 35.0));
+    store.writer.append(one(&a, start + 300_001, 1000.0)).unwrap();
+    store.upkeep.flush_now().unwrap();
+    store.upkeep.compact_now(LATER).unwrap();
+    assert_eq!(rollup(Resolution::FiveMinutes, "sum")[1], (300_000, 1035.0));
+    assert_eq!(rollup(Resolution::Hour, "count"), [(0, 61.0)]);
+}
+
+#[test]
+fn a_damaged_input_of_a_merge_is_set_aside_and_the_rest_merged() {
+    let dir = TempDir::new().unwrap();
+    let store = opened(dir.path());
+    let a = series(&store.writer, "m", "a");
+    for n in 0..3 {
+        store.writer.append(one(&a, T0 + n, n as f64)).unwrap();
+        store.upkeep.flush_now().unwrap();
+    }
+    drop(store);
+    let days = durable::list(&dir.path().join("seg/raw")).unwrap();
+    let path = durable::list(&days[0]).unwrap()[1].join("samples.parquet");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let store = opened(dir.path());
+    store.upkeep.compact_now(LATER).unwrap();
+    assert_eq!((segment_count(&store), read(&store.reader).len()), (1, 2));
+    assert_eq!(durable::list(&dir.path().join("tmp")).unwrap().len(), 0);
+}
+
 /// A log of a few batches, and what it holds after each.
 fn small_log(dir: &Path) -> (PathBuf, Vec<(usize, Model)>) {
     let store = opened(dir);
@@ -299,6 +401,7 @@ fn a_log_with_any_byte_flipped_never_invents_a_sample() {
 enum Step {
     Append { metric: u8, host: u8, time: i64, value: i32 },
     Flush,
+    Compact,
     Reopen,
 }
 
@@ -307,6 +410,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (0..2_u8, 0..3_u8, 0..60_i64, any::<i32>())
             .prop_map(|(metric, host, time, value)| Step::Append { metric, host, time, value }),
         2 => Just(Step::Flush),
+        1 => Just(Step::Compact),
         1 => Just(Step::Reopen),
     ]
 }
@@ -329,6 +433,7 @@ proptest! {
                     model.insert((series.key().to_string(), time), value.to_bits());
                 }
                 Step::Flush => store.upkeep.flush_now().unwrap(),
+                Step::Compact => store.upkeep.compact_now(LATER).unwrap(),
                 Step::Reopen => {
                     drop(store);
                     store = opened(dir.path());
@@ -337,4 +442,26 @@ proptest! {
             prop_assert_eq!(&read(&store.reader), &model);
         }
     }
+}
+
+#[test]
+fn the_last_sample_of_each_active_series_is_at_hand() {
+    let dir = TempDir::new().unwrap();
+    let store = opened(dir.path());
+    let (a, b) = (series(&store.writer, "m", "a"), series(&store.writer, "m", "b"));
+    for (series, time, value) in
+        [(&a, T0 + 5, 1.0), (&a, T0, 2.0), (&b, T0 + 1, 3.0), (&b, T0 + 1, 4.0)]
+    {
+        store.writer.append(one(series, time, value)).unwrap();
+    }
+    store.upkeep.flush_now().unwrap();
+    let expected = Model::from([
+        ((a.key().to_string(), T0 + 5), 1_f64.to_bits()),
+        ((b.key().to_string(), T0 + 1), 4_f64.to_bits()),
+    ]);
+    assert_eq!(read_snapshot(&store.reader.last(None)), expected);
+    assert_eq!(read_snapshot(&store.reader.last(Some(&["m"]))), expected);
+    assert!(read_snapshot(&store.reader.last(Some(&["n"]))).is_empty());
+    let found = store.reader.cardinality();
+    assert_eq!((found.len(), found[0].series, found[0].values), (1, 2, 2));
 }

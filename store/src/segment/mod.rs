@@ -10,7 +10,7 @@ use crate::StoreError;
 use crate::segment::read::Index;
 use model::Timestamp;
 use platform::PlatformError;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +20,49 @@ pub(crate) const SAMPLES: &str = "samples.parquet";
 /// The index' file within a segment.
 pub(crate) const SERIES: &str = "series.parquet";
 
+/// How fine the samples of a segment are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resolution {
+    /// As they came.
+    Raw,
+    /// Figures of five minutes each.
+    FiveMinutes,
+    /// Figures of one hour each.
+    Hour,
+}
+
+impl Resolution {
+    /// Those of rollups.
+    pub const ROLLUPS: [Self; 2] = [Self::FiveMinutes, Self::Hour];
+
+    /// The word in paths and metadata.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::FiveMinutes => "5m",
+            Self::Hour => "1h",
+        }
+    }
+
+    /// Milliseconds that one row stands for; `None` for raw samples.
+    pub(crate) fn step(self) -> Option<i64> {
+        match self {
+            Self::Raw => None,
+            Self::FiveMinutes => Some(300_000),
+            Self::Hour => Some(3_600_000),
+        }
+    }
+
+    /// The number in the manifest.
+    pub(crate) fn number(self) -> u64 {
+        self as u64
+    }
+
+    pub(crate) fn from_number(number: u64) -> Option<Self> {
+        [Self::Raw, Self::FiveMinutes, Self::Hour].into_iter().find(|it| it.number() == number)
+    }
+}
+
 /// What the manifest keeps of a segment.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SegmentMeta {
@@ -27,6 +70,9 @@ pub(crate) struct SegmentMeta {
     pub(crate) id: String,
     /// The folder relative to the data directory.
     pub(crate) folder: PathBuf,
+    pub(crate) resolution: Resolution,
+    /// 0 as flushed, 1 merged within a window, 2 within a day.
+    pub(crate) level: u8,
     /// First and last time.
     pub(crate) span: (i64, i64),
     pub(crate) rows: u64,
@@ -49,6 +95,12 @@ pub(crate) struct MetricMeta {
 impl SegmentMeta {
     pub(crate) fn bytes(&self) -> u64 {
         self.files.iter().map(|(size, _)| size).sum()
+    }
+
+    /// Milliseconds since the epoch when it was begun, from its name.
+    pub(crate) fn created(&self) -> i64 {
+        let ulid = ulid::Ulid::from_string(&self.id).map_or(0, |ulid| ulid.timestamp_ms());
+        i64::try_from(ulid).unwrap_or(i64::MAX)
     }
 
     /// The metric of that name, if it is in here.
@@ -84,11 +136,11 @@ impl Window {
     }
 }
 
-/// The folder for segments of raw samples of one UTC day, relative to the data directory.
-pub(crate) fn day_folder(time: i64) -> PathBuf {
+/// The folder for segments of one UTC day, relative to the data directory.
+pub(crate) fn day_folder(resolution: Resolution, time: i64) -> PathBuf {
     let day = Timestamp(Timestamp(time).day().saturating_mul(86_400_000)).to_string();
     let date = day.split('T').next().unwrap_or("unknown").replace(' ', "");
-    Path::new("seg").join("raw").join(date)
+    Path::new("seg").join(resolution.name()).join(date)
 }
 
 /// A segment that a version of the store holds. It stays on disk as long as anyone holds it.
@@ -101,9 +153,10 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    pub(crate) fn new(data: &Path, meta: SegmentMeta) -> Self {
+    /// `sound` when this process wrote it and need not compare checksums.
+    pub(crate) fn new(data: &Path, meta: SegmentMeta, sound: bool) -> Self {
         let path = data.join(&meta.folder);
-        Self { meta, path, verified: AtomicBool::new(false), doomed: AtomicBool::new(false) }
+        Self { meta, path, verified: AtomicBool::new(sound), doomed: AtomicBool::new(false) }
     }
 
     /// Where it lies.
@@ -127,14 +180,14 @@ impl Segment {
         for (name, (size, crc)) in [SAMPLES, SERIES].into_iter().zip(self.meta.files) {
             let corrupt = |cause: String| StoreError::Corrupt { id: self.meta.id.clone(), cause };
             let path = self.path.join(name);
-            let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
+            let (found, sum) = checksum(&path).map_err(|source| match source.kind() {
                 io::ErrorKind::NotFound => corrupt(format!("{name} is missing")),
                 _ => PlatformError::File { attempt: "read", path, source }.into(),
             })?;
-            if bytes.len() as u64 != size {
-                return Err(corrupt(format!("{name} has {} bytes instead of {size}", bytes.len())));
+            if found != size {
+                return Err(corrupt(format!("{name} has {found} bytes instead of {size}")));
             }
-            if crc32c::crc32c(&bytes) != crc {
+            if sum != crc {
                 return Err(corrupt(format!("{name} fails its checksum")));
             }
         }
@@ -149,6 +202,22 @@ impl Segment {
     pub(crate) fn index(&self) -> Result<Index, StoreError> {
         self.verify()?;
         Index::read(self)
+    }
+}
+
+/// Size and crc32c of a file, read piece by piece.
+fn checksum(path: &Path) -> io::Result<(u64, u32)> {
+    let mut file = std::fs::File::open(path)?;
+    let mut piece = vec![0; 256 << 10];
+    let (mut size, mut crc) = (0, 0);
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok((size, crc)),
+            count => {
+                size += count as u64;
+                crc = crc32c::crc32c_append(crc, piece.get(..count).unwrap_or_default());
+            }
+        }
     }
 }
 

@@ -16,12 +16,14 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const BATCH_ROWS: usize = 8_192;
+const ENTRY_ROWS: usize = 1_024;
 
 /// A segment's index in memory.
 #[derive(Debug)]
@@ -44,31 +46,18 @@ pub(crate) struct IndexEntry {
 
 impl Index {
     pub(crate) fn read(segment: &Segment) -> Result<Self, StoreError> {
-        let path = segment.path().join(SERIES);
-        let failed = parquet_failed(&path);
-        let corrupt = |cause: &str| StoreError::Corrupt {
-            id: segment.meta.id.clone(),
-            cause: format!("{SERIES}: {cause}"),
-        };
-        let file = open(&path)?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(&failed)?;
-        check_version(builder.metadata().file_metadata().key_value_metadata(), &path)?;
-        let mut entries = Vec::new();
+        let mut entries: Vec<IndexEntry> = Vec::new();
         let mut bytes = 0;
-        for batch in builder.with_batch_size(BATCH_ROWS).build().map_err(&failed)? {
-            let batch = batch.map_err(|error| failed(error.into()))?;
-            take_entries(&batch, &mut entries, &mut bytes)
-                .ok_or_else(|| corrupt("unexpected columns"))?;
+        let mut reader = EntryReader::open(segment)?;
+        while let Some(entry) = reader.next_entry()? {
+            bytes += entry.key.text_len() + 160;
+            entries.push(entry);
         }
         let path = segment.path().join(SAMPLES);
         let file = open(&path)?;
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let samples = ArrowReaderMetadata::load(&file, options).map_err(parquet_failed(&path))?;
         bytes += samples.metadata().memory_size();
-        let last = entries.last().map_or(0, |entry: &IndexEntry| entry.rows.end);
-        if last as u64 != segment.meta.rows {
-            return Err(corrupt("rows do not add up"));
-        }
         Ok(Self { entries, samples, bytes })
     }
 
@@ -86,37 +75,74 @@ impl Index {
     }
 }
 
-fn take_entries(
-    batch: &RecordBatch,
-    entries: &mut Vec<IndexEntry>,
-    bytes: &mut usize,
-) -> Option<()> {
-    let numbers = |name| -> Option<&UInt64Array> {
-        batch.column_by_name(name)?.as_primitive_opt::<UInt64Type>()
-    };
-    let times = |name| -> Option<&TimestampMillisecondArray> {
-        batch.column_by_name(name)?.as_primitive_opt::<TimestampMillisecondType>()
-    };
-    let (ids, starts, rows) = (numbers("series")?, numbers("row_start")?, numbers("rows")?);
-    let (min, max) = (times("min_time")?, times("max_time")?);
-    let metrics = batch.column_by_name("metric")?.as_string_opt::<i32>()?;
-    let labels = batch.column_by_name("labels")?.as_map_opt()?;
-    for at in 0..batch.num_rows() {
-        let key = SeriesKey::new(metrics.value(at), take_labels(labels, at)?);
-        let start = usize::try_from(starts.value(at)).ok()?;
-        let end = start.checked_add(usize::try_from(rows.value(at)).ok()?)?;
-        if entries.last().map_or(0, |last| last.rows.end) != start {
-            return None;
-        }
-        *bytes += key.text_len() + 160;
-        entries.push(IndexEntry {
-            id: ids.value(at),
-            key: Arc::new(key),
-            rows: start..end,
-            span: (min.value(at), max.value(at)),
-        });
+/// Reads the index entry by entry, in bounded memory.
+pub(crate) struct EntryReader {
+    reader: ParquetRecordBatchReader,
+    ready: VecDeque<IndexEntry>,
+    next_row: usize,
+    rows: u64,
+    path: PathBuf,
+    id: String,
+}
+
+impl EntryReader {
+    pub(crate) fn open(segment: &Segment) -> Result<Self, StoreError> {
+        let path = segment.path().join(SERIES);
+        let builder = ParquetRecordBatchReaderBuilder::try_new(open(&path)?)
+            .map_err(parquet_failed(&path))?;
+        check_version(builder.metadata().file_metadata().key_value_metadata(), &path)?;
+        let reader = builder.with_batch_size(ENTRY_ROWS).build().map_err(parquet_failed(&path))?;
+        let (rows, id) = (segment.meta.rows, segment.meta.id.clone());
+        Ok(Self { reader, ready: VecDeque::new(), next_row: 0, rows, path, id })
     }
-    Some(())
+
+    /// The next series; `None` after the last.
+    pub(crate) fn next_entry(&mut self) -> Result<Option<IndexEntry>, StoreError> {
+        while self.ready.is_empty() {
+            let Some(batch) = self.reader.next() else {
+                if self.next_row as u64 != self.rows {
+                    return Err(self.corrupt("rows do not add up"));
+                }
+                return Ok(None);
+            };
+            let batch = batch.map_err(|error| parquet_failed(&self.path)(error.into()))?;
+            self.take(&batch).ok_or_else(|| self.corrupt("unexpected columns"))?;
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    fn corrupt(&self, cause: &str) -> StoreError {
+        StoreError::Corrupt { id: self.id.clone(), cause: format!("{SERIES}: {cause}") }
+    }
+
+    fn take(&mut self, batch: &RecordBatch) -> Option<()> {
+        let numbers = |name| -> Option<&UInt64Array> {
+            batch.column_by_name(name)?.as_primitive_opt::<UInt64Type>()
+        };
+        let times = |name| -> Option<&TimestampMillisecondArray> {
+            batch.column_by_name(name)?.as_primitive_opt::<TimestampMillisecondType>()
+        };
+        let (ids, starts, rows) = (numbers("series")?, numbers("row_start")?, numbers("rows")?);
+        let (min, max) = (times("min_time")?, times("max_time")?);
+        let metrics = batch.column_by_name("metric")?.as_string_opt::<i32>()?;
+        let labels = batch.column_by_name("labels")?.as_map_opt()?;
+        for at in 0..batch.num_rows() {
+            let key = SeriesKey::new(metrics.value(at), take_labels(labels, at)?);
+            let start = usize::try_from(starts.value(at)).ok()?;
+            let end = start.checked_add(usize::try_from(rows.value(at)).ok()?)?;
+            if start != self.next_row {
+                return None;
+            }
+            self.next_row = end;
+            self.ready.push_back(IndexEntry {
+                id: ids.value(at),
+                key: Arc::new(key),
+                rows: start..end,
+                span: (min.value(at), max.value(at)),
+            });
+        }
+        Some(())
+    }
 }
 
 fn take_labels(labels: &MapArray, at: usize) -> Option<Labels> {
@@ -128,10 +154,8 @@ fn take_labels(labels: &MapArray, at: usize) -> Option<Labels> {
 
 /// Reads the points of chosen series, one series after the other.
 pub(crate) struct SeriesReader {
-    reader: ParquetRecordBatchReader,
+    rows: RowReader,
     wanted: std::vec::IntoIter<IndexEntry>,
-    batch: Option<(RecordBatch, usize)>,
-    id: String,
 }
 
 impl SeriesReader {
@@ -141,27 +165,75 @@ impl SeriesReader {
         index: &Index,
         wanted: Vec<IndexEntry>,
     ) -> Result<Self, StoreError> {
-        let path = segment.path().join(SAMPLES);
         let total = usize::try_from(segment.meta.rows).unwrap_or(usize::MAX);
         let ranges = wanted.iter().map(|entry| entry.rows.clone());
         let selection = RowSelection::from_consecutive_ranges(ranges, total);
-        let metadata = index.samples.clone();
-        let columns =
-            ProjectionMask::columns(metadata.parquet_schema(), ["ts", "scale", "vi", "vf"]);
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(open(&path)?, metadata)
-            .with_projection(columns)
-            .with_row_selection(selection)
-            .with_batch_size(BATCH_ROWS)
-            .build()
-            .map_err(parquet_failed(&path))?;
-        Ok(Self { reader, wanted: wanted.into_iter(), batch: None, id: segment.meta.id.clone() })
+        let rows = RowReader::open(segment, index.samples.clone(), Some(selection))?;
+        Ok(Self { rows, wanted: wanted.into_iter() })
     }
 
     /// The next series with all its points; `None` after the last.
     pub(crate) fn next_series(&mut self) -> Result<Option<(IndexEntry, Points)>, StoreError> {
         let Some(entry) = self.wanted.next() else { return Ok(None) };
+        let points = self.rows.take(entry.rows.len())?;
+        Ok(Some((entry, points)))
+    }
+}
+
+/// Reads a whole segment, one series after the other, in bounded memory.
+pub(crate) struct SegmentStream {
+    entries: EntryReader,
+    rows: RowReader,
+}
+
+impl SegmentStream {
+    pub(crate) fn open(segment: &Segment) -> Result<Self, StoreError> {
+        let path = segment.path().join(SAMPLES);
+        let metadata = ArrowReaderMetadata::load(&open(&path)?, ArrowReaderOptions::new())
+            .map_err(parquet_failed(&path))?;
+        let rows = RowReader::open(segment, metadata, None)?;
+        Ok(Self { entries: EntryReader::open(segment)?, rows })
+    }
+
+    /// The next series with all its points; `None` after the last.
+    pub(crate) fn next_series(&mut self) -> Result<Option<(IndexEntry, Points)>, StoreError> {
+        let Some(entry) = self.entries.next_entry()? else { return Ok(None) };
+        let points = self.rows.take(entry.rows.len())?;
+        Ok(Some((entry, points)))
+    }
+}
+
+/// Reads points in the order of the file.
+struct RowReader {
+    reader: ParquetRecordBatchReader,
+    batch: Option<(RecordBatch, usize)>,
+    id: String,
+}
+
+impl RowReader {
+    fn open(
+        segment: &Segment,
+        metadata: ArrowReaderMetadata,
+        selection: Option<RowSelection>,
+    ) -> Result<Self, StoreError> {
+        let path = segment.path().join(SAMPLES);
+        let columns =
+            ProjectionMask::columns(metadata.parquet_schema(), ["ts", "scale", "vi", "vf"]);
+        let mut builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(open(&path)?, metadata)
+                .with_projection(columns)
+                .with_batch_size(BATCH_ROWS);
+        if let Some(selection) = selection {
+            builder = builder.with_row_selection(selection);
+        }
+        let reader = builder.build().map_err(parquet_failed(&path))?;
+        Ok(Self { reader, batch: None, id: segment.meta.id.clone() })
+    }
+
+    /// The next `count` points.
+    fn take(&mut self, count: usize) -> Result<Points, StoreError> {
         let mut points = Points::default();
-        let mut left = entry.rows.len();
+        let mut left = count;
         while left > 0 {
             let (batch, from) = match self.batch.take() {
                 Some(open) => open,
@@ -175,7 +247,7 @@ impl SeriesReader {
                 self.batch = Some((batch, from + count));
             }
         }
-        Ok(Some((entry, points)))
+        Ok(points)
     }
 
     fn next_batch(&mut self) -> Result<RecordBatch, StoreError> {

@@ -1,5 +1,6 @@
 //! The columns of a segment's two files, their sort order and how each is encoded.
 
+use super::write::Spec;
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
@@ -57,9 +58,9 @@ pub(crate) fn labels_field() -> Field {
 }
 
 /// How `samples.parquet` is written.
-pub(crate) fn samples_properties(sequences: (u64, u64)) -> WriterProperties {
+pub(crate) fn samples_properties(spec: &Spec<'_>) -> WriterProperties {
     let column = |name: &str| ColumnPath::from(name);
-    let mut builder = properties(sequences)
+    let mut builder = properties(spec)
         .set_dictionary_enabled(false)
         .set_sorting_columns(Some(vec![ascending(1), ascending(2)]))
         .set_column_encoding(column("ts"), Encoding::DELTA_BINARY_PACKED)
@@ -74,13 +75,14 @@ pub(crate) fn samples_properties(sequences: (u64, u64)) -> WriterProperties {
 }
 
 /// How `series.parquet` is written.
-pub(crate) fn series_properties(sequences: (u64, u64)) -> WriterProperties {
-    properties(sequences).set_sorting_columns(Some(vec![ascending(0)])).build()
+pub(crate) fn series_properties(spec: &Spec<'_>) -> WriterProperties {
+    properties(spec).set_sorting_columns(Some(vec![ascending(0)])).build()
 }
 
-fn properties(sequences: (u64, u64)) -> parquet::file::properties::WriterPropertiesBuilder {
+fn properties(spec: &Spec<'_>) -> parquet::file::properties::WriterPropertiesBuilder {
     let pair = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
-    let level = ZstdLevel::try_new(1).unwrap_or_default();
+    // Fresh segments are merged soon; what merging writes stays.
+    let level = ZstdLevel::try_new(if spec.level == 0 { 1 } else { 3 }).unwrap_or_default();
     WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_created_by(concat!("forerunner ", env!("CARGO_PKG_VERSION")).to_owned())
@@ -90,9 +92,9 @@ fn properties(sequences: (u64, u64)) -> parquet::file::properties::WriterPropert
         .set_write_batch_size(PAGE_ROWS)
         .set_key_value_metadata(Some(vec![
             pair("forerunner.version", VERSION.to_string()),
-            pair("forerunner.resolution", "raw".to_owned()),
-            pair("forerunner.first_sequence", sequences.0.to_string()),
-            pair("forerunner.last_sequence", sequences.1.to_string()),
+            pair("forerunner.resolution", spec.resolution.name().to_owned()),
+            pair("forerunner.first_sequence", spec.sequences.0.to_string()),
+            pair("forerunner.last_sequence", spec.sequences.1.to_string()),
         ]))
 }
 

@@ -1,14 +1,14 @@
 //! From sorted series to a segment's folder, in bounded memory: one batch of rows and one row group.
 
-use super::{MetricMeta, SAMPLES, SERIES, SegmentMeta, day_folder, scaled, schema};
+use super::{MetricMeta, Resolution, SAMPLES, SERIES, SegmentMeta, day_folder, scaled, schema};
 use crate::StoreError;
 use crate::points::Points;
-use crate::series::Series;
 use arrow::array::{
     ArrayRef, Float64Builder, Int8Builder, Int64Builder, MapBuilder, RecordBatch, StringBuilder,
     StringDictionaryBuilder, TimestampMillisecondBuilder, UInt32Builder, UInt64Builder,
 };
 use arrow::datatypes::{Int32Type, Schema};
+use model::SeriesKey;
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
@@ -20,119 +20,138 @@ use std::sync::Arc;
 
 /// Rows built in memory before they are encoded.
 const BATCH_ROWS: usize = 65_536;
+/// Series described in memory before they are encoded.
+const ENTRY_ROWS: usize = 8_192;
 
-/// Writes a segment into the new folder `tmp/<id>` and syncs it. `None` when there is no point.
-///
-/// `series` come in the order of (metric, labels).
-///
-/// # Errors
-/// A file could not be written or synced.
-pub(crate) fn write(
-    data: &Path,
-    id: &str,
+/// What a segment is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spec<'a> {
+    /// The data directory.
+    pub(crate) data: &'a Path,
+    pub(crate) id: &'a str,
+    pub(crate) resolution: Resolution,
+    pub(crate) level: u8,
+    /// First and last WAL sequence.
+    pub(crate) sequences: (u64, u64),
+}
+
+/// A segment being written into the folder `tmp/<id>`.
+pub(crate) struct SegmentWriter {
+    id: String,
+    folder: PathBuf,
+    resolution: Resolution,
+    level: u8,
     sequences: (u64, u64),
-    series: impl Iterator<Item = (Series, Points)>,
-) -> Result<Option<SegmentMeta>, StoreError> {
-    let folder = data.join("tmp").join(id);
-    durable::create_dir(&folder)?;
-    let samples = Output::create(
-        &folder.join(SAMPLES),
-        schema::samples(),
-        schema::samples_properties(sequences),
-    )?;
-    let index = Output::create(
-        &folder.join(SERIES),
-        schema::series(),
-        schema::series_properties(sequences),
-    )?;
-    let mut writer =
-        SegmentWriter { samples, index, rows: Rows::default(), entries: Entries::default() };
-    let mut metrics: Vec<MetricMeta> = Vec::new();
-    let (mut sid, mut row) = (0_u32, 0_u64);
-    let mut span: Option<(i64, i64)> = None;
-    for (series, points) in series {
-        let Some((min, max)) = points.span() else { continue };
-        note_metric(&mut metrics, &series);
-        writer.add(&series, &points, sid, row, (min, max))?;
-        span = Some(span.map_or((min, max), |(a, b): (i64, i64)| (a.min(min), b.max(max))));
-        sid += 1;
-        row += points.len() as u64;
-    }
-    let Some(span) = span else {
-        durable::remove_dir(&folder)?;
-        return Ok(None);
-    };
-    let files = writer.finish()?;
-    durable::sync_dir(&folder)?;
-    let folder = day_folder(span.0).join(id);
-    let series = u64::from(sid);
-    Ok(Some(SegmentMeta {
-        id: id.to_owned(),
-        folder,
-        span,
-        rows: row,
-        series,
-        sequences,
-        files,
-        metrics: metrics.into(),
-    }))
-}
-
-fn note_metric(metrics: &mut Vec<MetricMeta>, series: &Series) {
-    let name = series.key().metric.as_ref();
-    if metrics.last().is_none_or(|last| last.name.as_ref() != name) {
-        metrics.push(MetricMeta { name: Arc::from(name), labels: Vec::new() });
-    }
-    let Some(metric) = metrics.last_mut() else { return };
-    for (label, _) in series.key().labels.iter() {
-        if let Err(at) = metric.labels.binary_search_by(|have| have.as_ref().cmp(label)) {
-            metric.labels.insert(at, Arc::from(label));
-        }
-    }
-}
-
-struct SegmentWriter {
     samples: Output,
     index: Output,
     rows: Rows,
     entries: Entries,
+    metrics: Vec<MetricMeta>,
+    sid: u32,
+    row: u64,
+    span: Option<(i64, i64)>,
 }
 
 impl SegmentWriter {
-    fn add(
+    /// # Errors
+    /// A file could not be created.
+    pub(crate) fn create(spec: &Spec<'_>) -> Result<Self, StoreError> {
+        let folder = spec.data.join("tmp").join(spec.id);
+        durable::create_dir(&folder)?;
+        let (path, index_path) = (folder.join(SAMPLES), folder.join(SERIES));
+        Ok(Self {
+            id: spec.id.to_owned(),
+            resolution: spec.resolution,
+            level: spec.level,
+            sequences: spec.sequences,
+            samples: Output::create(&path, schema::samples(), schema::samples_properties(spec))?,
+            index: Output::create(&index_path, schema::series(), schema::series_properties(spec))?,
+            folder,
+            rows: Rows::default(),
+            entries: Entries::default(),
+            metrics: Vec::new(),
+            sid: 0,
+            row: 0,
+            span: None,
+        })
+    }
+
+    /// Adds a series; they come in the order of (metric, labels). Nothing is added without a point.
+    ///
+    /// # Errors
+    /// A file could not be written.
+    pub(crate) fn add(
         &mut self,
-        series: &Series,
+        id: u64,
+        key: &SeriesKey,
         points: &Points,
-        sid: u32,
-        row_start: u64,
-        span: (i64, i64),
     ) -> Result<(), StoreError> {
+        let Some((min, max)) = points.span() else { return Ok(()) };
+        note_metric(&mut self.metrics, key);
         let scale = scaled::choose(&points.values);
         let mut from = 0;
         while from < points.len() {
             let room = BATCH_ROWS - self.rows.len;
             let to = points.len().min(from + room);
-            self.rows.add(&series.key().metric, sid, scale, points, from..to);
+            self.rows.add(&key.metric, self.sid, scale, points, from..to);
             from = to;
             if self.rows.len == BATCH_ROWS {
                 let columns = self.rows.finish();
                 self.samples.write(columns)?;
             }
         }
-        self.entries.add(series, sid, row_start, points.len() as u64, span, &self.index)?;
-        if self.entries.len == BATCH_ROWS {
+        let entry = (self.sid, self.row, points.len() as u64, (min, max));
+        self.entries.add(id, key, entry, &self.index)?;
+        if self.entries.len == ENTRY_ROWS {
             let columns = self.entries.finish();
             self.index.write(columns)?;
         }
+        self.span = Some(self.span.map_or((min, max), |(a, b)| (a.min(min), b.max(max))));
+        self.sid += 1;
+        self.row += points.len() as u64;
         Ok(())
     }
 
-    fn finish(mut self) -> Result<[(u64, u32); 2], StoreError> {
+    /// Completes and syncs the files. `None`, and no folder, when nothing was added.
+    ///
+    /// # Errors
+    /// A file could not be written or synced.
+    pub(crate) fn finish(mut self) -> Result<Option<SegmentMeta>, StoreError> {
+        let Some(span) = self.span else {
+            durable::remove_dir(&self.folder)?;
+            return Ok(None);
+        };
         let columns = self.rows.finish();
         self.samples.write(columns)?;
         let columns = self.entries.finish();
         self.index.write(columns)?;
-        Ok([self.samples.close()?, self.index.close()?])
+        let files = [self.samples.close()?, self.index.close()?];
+        durable::sync_dir(&self.folder)?;
+        Ok(Some(SegmentMeta {
+            folder: day_folder(self.resolution, span.0).join(&self.id),
+            id: self.id,
+            resolution: self.resolution,
+            level: self.level,
+            span,
+            rows: self.row,
+            series: u64::from(self.sid),
+            sequences: self.sequences,
+            files,
+            metrics: self.metrics.into(),
+        }))
+    }
+}
+
+fn note_metric(metrics: &mut Vec<MetricMeta>, key: &SeriesKey) {
+    let name = key.metric.as_ref();
+    if metrics.last().is_none_or(|last| last.name.as_ref() != name) {
+        metrics.push(MetricMeta { name: Arc::from(name), labels: Vec::new() });
+    }
+    let Some(metric) = metrics.last_mut() else { return };
+    for (label, _) in key.labels.iter() {
+        if let Err(at) = metric.labels.binary_search_by(|have| have.as_ref().cmp(label)) {
+            metric.labels.insert(at, Arc::from(label));
+        }
     }
 }
 
@@ -222,17 +241,15 @@ impl Default for Entries {
 impl Entries {
     fn add(
         &mut self,
-        series: &Series,
-        sid: u32,
-        row_start: u64,
-        rows: u64,
-        span: (i64, i64),
+        id: u64,
+        key: &SeriesKey,
+        (sid, row_start, rows, span): (u32, u64, u64, (i64, i64)),
         output: &Output,
     ) -> Result<(), StoreError> {
         self.sid.append_value(sid);
-        self.series.append_value(series.id());
-        self.metric.append_value(&series.key().metric);
-        for (name, value) in series.key().labels.iter() {
+        self.series.append_value(id);
+        self.metric.append_value(&key.metric);
+        for (name, value) in key.labels.iter() {
             self.labels.keys().append_value(name);
             self.labels.values().append_value(value);
         }

@@ -1,0 +1,196 @@
+//! Merges small segments into larger ones while reads and writes go on, and computes their rollups.
+//!
+//! - `plan`: which segments to merge next, as a function of the manifest and the clock
+//! - `merge`: several sorted segments as one sorted stream; `rollup`: samples to figures of a step
+//!
+//! A merge is one commit: its inputs, and the rollups that it computes anew, leave with the edit that adds
+//! its outputs. In memory are one batch of rows per input and one row group per output.
+
+mod merge;
+mod plan;
+mod rollup;
+
+pub(crate) use plan::Job;
+
+use crate::StoreError;
+use crate::flush::{new_id, place};
+use crate::manifest::Edit;
+use crate::segment::write::{SegmentWriter, Spec};
+use crate::segment::{Resolution, Segment, SegmentMeta};
+use crate::state::State;
+use merge::{Failed, Merge};
+use model::Timestamp;
+use platform::{crash_point, durable};
+use std::collections::HashSet;
+use std::sync::Arc;
+use tracing::info;
+
+/// How a merge ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// There was nothing to merge.
+    Idle,
+    /// Segments were merged, or a damaged one set aside; there may be more to do.
+    Progress,
+    /// Stopped half-way, or the inputs changed meanwhile; nothing has changed.
+    GivenUp,
+}
+
+impl State {
+    /// Merges what is due at `now`; blocks. Stops soon after `stop` says so.
+    pub(crate) fn compact(
+        &self,
+        now: Timestamp,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Outcome, StoreError> {
+        let Some(log) = &self.log else { return Ok(Outcome::Idle) };
+        let job = plan::next(log.lock().manifest.live(), &self.config, now);
+        let Some(job) = job else { return Ok(Outcome::Idle) };
+        let live = Arc::clone(&self.live.read().segments);
+        let inputs: Vec<Arc<Segment>> =
+            live.iter().filter(|segment| job.inputs.contains(&segment.meta.id)).cloned().collect();
+        let outputs = match self.merge(&job, &inputs, stop) {
+            Ok(Some(outputs)) => outputs,
+            Ok(None) => return Ok(Outcome::GivenUp),
+            Err(Failed { input: Some(at), error }) if error.is_damage() => {
+                if let Some(damaged) = inputs.get(at) {
+                    self.set_aside(damaged, &error);
+                }
+                return Ok(Outcome::Progress);
+            }
+            Err(Failed { error, .. }) => return Err(error),
+        };
+        self.exchange(&job, outputs)
+    }
+
+    fn merge(
+        &self,
+        job: &Job,
+        inputs: &[Arc<Segment>],
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Vec<SegmentMeta>>, Failed> {
+        let mut outputs = Outputs::create(self, job, inputs)?;
+        let mut merge = match Merge::open(inputs) {
+            Ok(merge) => merge,
+            Err(failed) => {
+                outputs.drop_files();
+                return Err(failed);
+            }
+        };
+        let mut step = || -> Result<Option<()>, Failed> {
+            while let Some((id, key, points)) = merge.next_series()? {
+                if stop() {
+                    return Ok(None);
+                }
+                outputs.add(id, &key, &points)?;
+            }
+            Ok(Some(()))
+        };
+        match step() {
+            Ok(Some(())) => Ok(Some(outputs.finish()?)),
+            Ok(None) => {
+                outputs.drop_files();
+                Ok(None)
+            }
+            Err(failed) => {
+                outputs.drop_files();
+                Err(failed)
+            }
+        }
+    }
+
+    /// Puts `outputs` in the place of the job's inputs, if all of those are still live.
+    fn exchange(&self, job: &Job, outputs: Vec<SegmentMeta>) -> Result<Outcome, StoreError> {
+        let Some(log) = &self.log else { return Ok(Outcome::Idle) };
+        for meta in &outputs {
+            place(&self.config.dir, meta)?;
+        }
+        let mut log = log.lock();
+        let remove: Vec<String> = job.inputs.iter().chain(&job.rollups).cloned().collect();
+        let all_live = remove.iter().all(|id| log.manifest.live().segments.contains_key(id));
+        if !all_live {
+            drop(log); // retention or damage took one meanwhile
+            for meta in &outputs {
+                durable::remove_dir(&self.config.dir.join(&meta.folder))?;
+            }
+            return Ok(Outcome::GivenUp);
+        }
+        let (rows, level) = (outputs.iter().map(|meta| meta.rows).sum::<u64>(), job.level);
+        crash_point::pass("compaction_before_commit");
+        let old = Arc::clone(&self.live.read().segments);
+        let edit = Edit { add: outputs, remove: remove.clone(), flushed: None };
+        let segments = self.commit(&mut log, edit)?;
+        self.live.write().segments = segments;
+        drop(log);
+        crash_point::pass("compaction_after_commit");
+        let gone: HashSet<&String> = remove.iter().collect();
+        old.iter().filter(|segment| gone.contains(&segment.meta.id)).for_each(|s| s.doom());
+        self.indexes.lock().forget(&remove);
+        self.meters.compactions.inc();
+        info!(inputs = job.inputs.len(), level, rows, "segments merged");
+        Ok(Outcome::Progress)
+    }
+}
+
+/// The segments that a merge writes: the samples, and where the range is closed its rollups.
+struct Outputs {
+    samples: SegmentWriter,
+    rollups: Vec<(i64, SegmentWriter)>,
+    folders: Vec<std::path::PathBuf>,
+}
+
+impl Outputs {
+    fn create(state: &State, job: &Job, inputs: &[Arc<Segment>]) -> Result<Self, StoreError> {
+        let data = state.config.dir.as_path();
+        let firsts = inputs.iter().map(|segment| segment.meta.sequences.0).min();
+        let lasts = inputs.iter().map(|segment| segment.meta.sequences.1).max();
+        let sequences = (firsts.unwrap_or(0), lasts.unwrap_or(0));
+        let mut folders = Vec::new();
+        let mut writer = |resolution| {
+            let id = new_id(state.clock);
+            folders.push(data.join("tmp").join(&id));
+            let spec = Spec { data, id: &id, resolution, level: job.level, sequences };
+            SegmentWriter::create(&spec)
+        };
+        let samples = writer(Resolution::Raw)?;
+        let mut rollups = Vec::new();
+        if job.closed {
+            for resolution in Resolution::ROLLUPS {
+                rollups.push((resolution.step().unwrap_or(1), writer(resolution)?));
+            }
+        }
+        Ok(Self { samples, rollups, folders })
+    }
+
+    fn add(
+        &mut self,
+        id: u64,
+        key: &model::SeriesKey,
+        points: &crate::Points,
+    ) -> Result<(), StoreError> {
+        self.samples.add(id, key, points)?;
+        for (step, writer) in &mut self.rollups {
+            for (stat, points) in rollup::rollup(points, *step) {
+                let key = rollup::key(key, stat);
+                writer.add(crate::series_id(&key), &key, &points)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Vec<SegmentMeta>, StoreError> {
+        let writers = [self.samples].into_iter().chain(self.rollups.into_iter().map(|it| it.1));
+        let metas: Result<Vec<Option<SegmentMeta>>, StoreError> =
+            writers.map(SegmentWriter::finish).collect();
+        Ok(metas?.into_iter().flatten().collect())
+    }
+
+    /// Removes what was written so far; what stays is removed at the next start.
+    fn drop_files(&self) {
+        for folder in &self.folders {
+            if let Err(error) = durable::remove_dir(folder) {
+                tracing::warn!(%error, "files of a merge that was given up stay until the next start");
+            }
+        }
+    }
+}
