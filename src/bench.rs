@@ -7,9 +7,19 @@ use clap::{Args, Subcommand};
 use runtime::Clock;
 use std::time::Duration;
 
+/// What `bench` takes.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Measure this program alone
+    #[arg(long, global = true)]
+    alone: bool,
+    #[command(subcommand)]
+    command: BenchCommand,
+}
+
 /// What to measure.
 #[derive(Debug, Subcommand)]
-pub(crate) enum BenchCommand {
+enum BenchCommand {
     /// Rate, processor time, memory, size, freshness and losses of remote-write
     Ingest(DataArgs),
     /// Milliseconds of four common questions
@@ -36,7 +46,7 @@ pub(crate) enum BenchCommand {
 
 /// The data to send.
 #[derive(Debug, Args)]
-pub(crate) struct DataArgs {
+struct DataArgs {
     /// Hosts, each with 101 series
     #[arg(long, default_value_t = 100)]
     hosts: usize,
@@ -60,17 +70,18 @@ impl DataArgs {
     }
 }
 
-pub(crate) fn run(command: BenchCommand) -> Result<(), Failure> {
+pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
     if cfg!(debug_assertions) {
         eprintln!("this is no release build: the numbers say little");
     }
+    let BenchArgs { alone, command } = args;
     block_on(async {
         let table: Result<String, BenchError> = match command {
-            BenchCommand::Ingest(data) => bench::ingest(data.plan()).await,
-            BenchCommand::Query { data, times } => bench::query(data.plan(), times).await,
+            BenchCommand::Ingest(data) => bench::ingest(data.plan(), !alone).await,
+            BenchCommand::Query { data, times } => bench::query(data.plan(), times, !alone).await,
             BenchCommand::Scrape { targets, seconds, seed } => {
                 let time = Duration::from_secs(seconds.max(1));
-                bench::scrape(ScrapePlan { targets, time, seed }).await
+                bench::scrape(ScrapePlan { targets, time, seed }, !alone).await
             }
         };
         println!("{}", table.map_err(exit::with(exit::UNAVAILABLE))?);

@@ -32,8 +32,11 @@ enum Command {
     Query(crate::query::QueryArgs),
     /// Measure this program against the peers that are installed, on the same data
     #[cfg(feature = "monitor")]
+    Bench(crate::bench::BenchArgs),
+    /// Look through a data directory that no monitor uses, and mend it
+    #[cfg(feature = "monitor")]
     #[command(subcommand)]
-    Bench(crate::bench::BenchCommand),
+    Store(StoreCommand),
     /// Check configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -76,6 +79,38 @@ enum ConfigCommand {
     },
 }
 
+#[cfg(feature = "monitor")]
+#[derive(Debug, Subcommand)]
+enum StoreCommand {
+    /// Read every file and say what is damaged; changes nothing, exit code 1 if something is
+    Check {
+        /// The data directory
+        dir: PathBuf,
+    },
+    /// Take back segments that a damaged manifest forgot, set aside what cannot be read, cut a torn log
+    Repair {
+        /// The data directory
+        dir: PathBuf,
+    },
+}
+
+#[cfg(feature = "monitor")]
+fn run_store(command: StoreCommand) -> Result<(), Failure> {
+    use crate::exit;
+    telemetry::trace::start("error");
+    let (report, repaired) = match command {
+        StoreCommand::Check { dir } => (store::check(&dir), false),
+        StoreCommand::Repair { dir } => (store::repair(&dir, runtime::Clock::system()), true),
+    };
+    let report = report.map_err(exit::with(exit::DATA))?;
+    println!("{report}");
+    if repaired || report.faults.is_empty() {
+        return Ok(());
+    }
+    let text = "the store has faults; `forerunner store repair` mends what can be mended";
+    Err(Failure::text(exit::NO, text))
+}
+
 /// Runs one command to its end.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
@@ -90,7 +125,9 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         #[cfg(feature = "monitor")]
         Command::Query(args) => crate::query::run(args),
         #[cfg(feature = "monitor")]
-        Command::Bench(command) => crate::bench::run(command),
+        Command::Bench(args) => crate::bench::run(args),
+        #[cfg(feature = "monitor")]
+        Command::Store(command) => run_store(command),
         Command::Config(ConfigCommand::Check { file }) => {
             Config::load(&file)?;
             eprintln!("{}: fit for use", file.display());

@@ -9,6 +9,9 @@ pub(crate) struct Failure {
     pub(crate) error: anyhow::Error,
 }
 
+/// The answer is no.
+#[cfg(feature = "monitor")]
+pub(crate) const NO: u8 = 1;
 /// Input that is at fault (`EX_DATAERR`).
 #[cfg(feature = "monitor")]
 pub(crate) const DATA: u8 = 65;

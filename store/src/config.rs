@@ -16,8 +16,8 @@ pub struct StoreConfig {
     /// `0s` syncs every batch. Default 200 ms: a sync costs under 5 ms.
     #[serde(with = "human_duration")]
     pub sync_interval: Duration,
-    /// Size of the WAL file at which recent samples are written to a segment and the next file begun.
-    /// Default 64 MiB.
+    /// Size of the WAL file at which recent samples are written to a segment and the next file begun; a
+    /// start after a crash reads at most twice this. Default 16 MiB, 4 to 5 million samples.
     pub wal_file_size: Bytes,
     /// Memory for samples not yet in a segment. Default 128 MiB, about 8 million samples.
     pub memory_budget: Bytes,
@@ -58,7 +58,7 @@ impl Default for StoreConfig {
         Self {
             dir: PathBuf::from("forerunner-data"),
             sync_interval: Duration::from_millis(200),
-            wal_file_size: Bytes::mebi(64),
+            wal_file_size: Bytes::mebi(16),
             memory_budget: Bytes::mebi(128),
             flush_interval: Duration::from_secs(600),
             late_limit: Duration::from_secs(3600),

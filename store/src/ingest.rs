@@ -1,6 +1,7 @@
 //! Opening a data directory, and the write path in one function.
 
 use crate::batch::{Batch, Times};
+use crate::check::{folders, set_aside};
 use crate::flush::{Upkeep, persist};
 use crate::manifest::{self, Manifest};
 use crate::memtable::Memtable;
@@ -301,26 +302,14 @@ fn clear_strays(data: &Path, manifest: &Manifest, damaged: bool) -> Result<(), S
     durable::remove_dir(&data.join("tmp"))?;
     let known: HashSet<_> =
         manifest.live().segments.values().map(|meta| data.join(&meta.folder)).collect();
-    let listed = |path: &Path| if path.exists() { durable::list(path) } else { Ok(Vec::new()) };
-    let mut days = Vec::new();
-    for resolution in listed(&data.join("seg"))? {
-        days.extend(durable::list(&resolution)?);
-    }
-    for day in days {
-        for folder in durable::list(&day)? {
-            if known.contains(&folder) {
-                continue;
-            }
-            if damaged {
-                let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let target = data.join("quarantine").join(format!("segment-{name}"));
-                durable::create_dir(&data.join("quarantine"))?;
-                durable::rename(&folder, &target)?;
-                error!(from = %folder.display(), to = %target.display(), "segment unknown to the damaged manifest set aside");
-            } else {
-                durable::remove_dir(&folder)?;
-                info!(folder = %folder.display(), "segment without a commit removed; the log still has its samples");
-            }
+    for folder in folders(data)?.into_iter().filter(|folder| !known.contains(folder)) {
+        if damaged {
+            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let target = set_aside(data, &folder, &name)?;
+            error!(from = %folder.display(), to = %target.display(), "segment unknown to the damaged manifest set aside; `forerunner store repair` takes it back");
+        } else {
+            durable::remove_dir(&folder)?;
+            info!(folder = %folder.display(), "segment without a commit removed; the log still has its samples");
         }
     }
     Ok(())

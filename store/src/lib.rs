@@ -9,10 +9,11 @@
 //! - `frame`, `codec`, `wal/`: the log as bytes, written, replayed
 //! - `memtable`, `block`: recent samples, compressed; `segment/`: Parquet files; `manifest`: which of them are live
 //! - `flush`: from memtable to segment; `compaction/`: from segments to fewer; `retention`: what to delete
-//! - `reader`: snapshots and scans
+//! - `reader`: snapshots and scans; `check`: looks through a directory offline, and mends it
 
 mod batch;
 mod block;
+mod check;
 mod codec;
 mod compaction;
 mod config;
@@ -31,6 +32,7 @@ mod state;
 mod wal;
 
 pub use batch::{Batch, Times};
+pub use check::{Fault, Report, check, repair};
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use flush::Upkeep;

@@ -94,8 +94,7 @@ pub(crate) fn read(data: &Path) -> Result<Read, StoreError> {
             return Err(PlatformError::File { attempt: "read", path: current, source }.into());
         }
     };
-    let number = name.strip_prefix("MANIFEST-").and_then(|number| number.parse().ok());
-    let number = number.ok_or_else(|| StoreError::Corrupt {
+    let number = number_of(&name).ok_or_else(|| StoreError::Corrupt {
         id: CURRENT.to_owned(),
         cause: format!("it names {name:?}, which is no manifest"),
     })?;
@@ -142,11 +141,15 @@ fn check_version(payload: &[u8], path: &Path) -> Result<(), StoreError> {
 impl Manifest {
     /// Creates an empty one in a directory without.
     pub(crate) fn create(data: &Path) -> Result<Self, StoreError> {
-        let file = begin(data, 1, &Live::default())?;
+        // Beside manifests that nothing names any more, if there are any, and after them.
+        let numbers = durable::list(data)?;
+        let numbers = numbers.iter().filter_map(|path| number_of(path.file_name()?.to_str()?));
+        let number = numbers.max().unwrap_or(0) + 1;
+        let file = begin(data, number, &Live::default())?;
         Ok(Self {
             data: data.to_owned(),
             file,
-            number: 1,
+            number,
             edits: 1,
             live: Live::default(),
             broken: false,
@@ -190,6 +193,12 @@ impl Manifest {
         Ok(())
     }
 
+    /// Commits `edit` at the start of a new file, so that damage in the old one is left behind.
+    pub(crate) fn begin_anew(&mut self, edit: Edit) -> Result<(), StoreError> {
+        self.broken = true;
+        self.commit(edit)
+    }
+
     /// What is live.
     pub(crate) fn live(&self) -> &Live {
         &self.live
@@ -216,6 +225,10 @@ fn begin(data: &Path, number: u64, live: &Live) -> Result<AppendFile, StoreError
     crash_point::pass("manifest_before_current");
     durable::replace(&data.join(CURRENT), format!("{}\n", file_name(number)).as_bytes())?;
     Ok(file)
+}
+
+fn number_of(name: &str) -> Option<u64> {
+    name.strip_prefix("MANIFEST-")?.parse().ok()
 }
 
 fn file_name(number: u64) -> String {

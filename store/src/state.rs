@@ -8,7 +8,6 @@ use crate::series::SeriesIndex;
 use crate::wal::writer::WalWriter;
 use crate::{StoreConfig, StoreError};
 use parking_lot::{Mutex, RwLock};
-use platform::durable;
 use platform::lock::DirLock;
 use runtime::Clock;
 use std::collections::HashMap;
@@ -231,11 +230,9 @@ impl State {
         };
         self.live.write().segments = segments;
         self.meters.quarantined.inc();
-        let target = self.config.dir.join("quarantine").join(format!("segment-{id}"));
-        let moved = durable::create_dir(&self.config.dir.join("quarantine"))
-            .and_then(|()| durable::rename(segment.path(), &target));
+        let moved = crate::check::set_aside(&self.config.dir, segment.path(), id);
         error!(
-            segment = %id, rows = segment.meta.rows, %cause, moved_to = %target.display(), moved = moved.is_ok(),
+            segment = %id, rows = segment.meta.rows, %cause, moved_to = ?moved,
             "damaged segment set aside, the rest is served; restore it from a backup or delete it"
         );
     }

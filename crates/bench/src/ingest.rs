@@ -10,13 +10,13 @@ use std::time::Duration;
 /// Looks for a fresh sample before it is given up.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// Feeds `plan` to ours and to each installed peer, one after the other, and returns a Markdown table.
+/// Feeds `plan` to ours and with `peers` to each installed one, one after the other, and returns a Markdown table.
 ///
 /// # Errors
 /// A system did not start, or refused the data.
-pub async fn ingest(plan: Devops) -> Result<String, BenchError> {
+pub async fn ingest(plan: Devops, peers: bool) -> Result<String, BenchError> {
     let mut table = Table::default();
-    for kind in Kind::installed() {
+    for kind in Kind::chosen(peers) {
         eprintln!("{}: {} samples of {} series …", kind.name(), plan.samples(), plan.series());
         one(kind, plan, &mut table).await?;
     }

@@ -6,14 +6,14 @@ use crate::system::{BenchError, Kind, Question, System, Targets};
 use crate::table::Table;
 use runtime::Clock;
 
-/// Feeds `plan` to ours and to each installed peer, asks each question `times` times, and returns a
+/// Feeds `plan` to ours and with `peers` to each installed one, asks each question `times` times, and returns a
 /// Markdown table of median milliseconds.
 ///
 /// # Errors
 /// A system did not start, refused the data, or could not answer.
-pub async fn query(plan: Devops, times: usize) -> Result<String, BenchError> {
+pub async fn query(plan: Devops, times: usize, peers: bool) -> Result<String, BenchError> {
     let mut table = Table::default();
-    for kind in Kind::installed() {
+    for kind in Kind::chosen(peers) {
         eprintln!("{}: {} samples of {} series …", kind.name(), plan.samples(), plan.series());
         let system = System::start(kind, Targets(&[])).await?;
         send_all(plan, &system.write_url()).await?;

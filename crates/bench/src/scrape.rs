@@ -28,11 +28,11 @@ const HOSTS: usize = 10;
 /// Pages prepared; a target serves them in turn, so that values change.
 const PAGES: usize = 8;
 
-/// Lets ours and each installed peer scrape the same targets, and returns a Markdown table.
+/// Lets ours and with `peers` each installed one scrape the same targets, and returns a Markdown table.
 ///
 /// # Errors
 /// A target or a system did not start.
-pub async fn scrape(plan: ScrapePlan) -> Result<String, BenchError> {
+pub async fn scrape(plan: ScrapePlan, peers: bool) -> Result<String, BenchError> {
     let pages: Arc<[Vec<u8>]> = pages(plan.seed).into();
     let served = Arc::new(AtomicUsize::new(0));
     let mut targets = Vec::new();
@@ -42,7 +42,7 @@ pub async fn scrape(plan: ScrapePlan) -> Result<String, BenchError> {
         tokio::spawn(serve(listener, Arc::clone(&pages), Arc::clone(&served)));
     }
     let mut table = Table::default();
-    for kind in Kind::installed() {
+    for kind in Kind::chosen(peers) {
         eprintln!("{}: {} targets for {:?} …", kind.name(), plan.targets, plan.time);
         let system = System::start(kind, Targets(&targets)).await?;
         tokio::time::sleep(Duration::from_secs(5)).await; // all series are known by then

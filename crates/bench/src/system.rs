@@ -86,8 +86,11 @@ impl Kind {
         std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
     }
 
-    /// Those on this machine; says which are not.
-    pub(crate) fn installed() -> Vec<Self> {
+    /// Ours, and with `peers` those on this machine; says which are not.
+    pub(crate) fn chosen(peers: bool) -> Vec<Self> {
+        if !peers {
+            return vec![Self::Forerunner];
+        }
         let (here, missing): (Vec<Self>, Vec<Self>) =
             Self::ALL.into_iter().partition(|kind| kind.program().is_some());
         for kind in missing {

@@ -4,7 +4,7 @@
 //! - `merge`: several sorted segments as one sorted stream; `rollup`: samples to figures of a step
 //!
 //! A merge is one commit: its inputs, and the rollups that it computes anew, leave with the edit that adds
-//! its outputs. In memory are one batch of rows per input and one row group per output.
+//! its outputs. Rollups come with the merge of a day. In memory are one batch of rows per input and one row group per output.
 
 mod merge;
 mod plan;
@@ -12,6 +12,7 @@ mod rollup;
 
 pub(crate) use plan::Job;
 
+use crate::Points;
 use crate::StoreError;
 use crate::flush::{new_id, place};
 use crate::manifest::Edit;
@@ -19,9 +20,10 @@ use crate::segment::write::{SegmentWriter, Spec};
 use crate::segment::{Resolution, Segment, SegmentMeta};
 use crate::state::State;
 use merge::{Failed, Merge};
-use model::Timestamp;
+use model::{SeriesKey, Timestamp};
 use platform::{crash_point, durable};
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tracing::info;
 
@@ -132,42 +134,39 @@ impl State {
     }
 }
 
-/// The segments that a merge writes: the samples, and where the range is closed its rollups.
-struct Outputs {
+/// Bytes after which a merge begins another file.
+const LARGEST: u64 = 512 << 20;
+
+/// The segments that a merge writes: the samples, and those of a day with its rollups.
+struct Outputs<'a> {
+    state: &'a State,
+    level: u8,
+    sequences: (u64, u64),
     samples: SegmentWriter,
+    full: Vec<SegmentMeta>,
     rollups: Vec<(i64, SegmentWriter)>,
-    folders: Vec<std::path::PathBuf>,
+    folders: Vec<PathBuf>,
 }
 
-impl Outputs {
-    fn create(state: &State, job: &Job, inputs: &[Arc<Segment>]) -> Result<Self, StoreError> {
-        let data = state.config.dir.as_path();
+impl<'a> Outputs<'a> {
+    fn create(state: &'a State, job: &Job, inputs: &[Arc<Segment>]) -> Result<Self, StoreError> {
         let firsts = inputs.iter().map(|segment| segment.meta.sequences.0).min();
         let lasts = inputs.iter().map(|segment| segment.meta.sequences.1).max();
         let sequences = (firsts.unwrap_or(0), lasts.unwrap_or(0));
         let mut folders = Vec::new();
-        let mut writer = |resolution| {
-            let id = new_id(state.clock);
-            folders.push(data.join("tmp").join(&id));
-            let spec = Spec { data, id: &id, resolution, level: job.level, sequences };
-            SegmentWriter::create(&spec)
-        };
+        let mut writer = |resolution| writer(state, resolution, job.level, sequences, &mut folders);
         let samples = writer(Resolution::Raw)?;
         let mut rollups = Vec::new();
-        if job.closed {
+        if job.level == 2 {
             for resolution in Resolution::ROLLUPS {
                 rollups.push((resolution.step().unwrap_or(1), writer(resolution)?));
             }
         }
-        Ok(Self { samples, rollups, folders })
+        let (level, full) = (job.level, Vec::new());
+        Ok(Self { state, level, sequences, samples, full, rollups, folders })
     }
 
-    fn add(
-        &mut self,
-        id: u64,
-        key: &model::SeriesKey,
-        points: &crate::Points,
-    ) -> Result<(), StoreError> {
+    fn add(&mut self, id: u64, key: &SeriesKey, points: &Points) -> Result<(), StoreError> {
         self.samples.add(id, key, points)?;
         for (step, writer) in &mut self.rollups {
             for (stat, points) in rollup::rollup(points, *step) {
@@ -175,14 +174,22 @@ impl Outputs {
                 writer.add(crate::series_id(&key), &key, &points)?;
             }
         }
+        if self.samples.bytes() > LARGEST {
+            let next =
+                writer(self.state, Resolution::Raw, self.level, self.sequences, &mut self.folders)?;
+            let full = std::mem::replace(&mut self.samples, next);
+            self.full.extend(full.finish()?);
+        }
         Ok(())
     }
 
     fn finish(self) -> Result<Vec<SegmentMeta>, StoreError> {
-        let writers = [self.samples].into_iter().chain(self.rollups.into_iter().map(|it| it.1));
-        let metas: Result<Vec<Option<SegmentMeta>>, StoreError> =
-            writers.map(SegmentWriter::finish).collect();
-        Ok(metas?.into_iter().flatten().collect())
+        let mut metas = self.full;
+        metas.extend(self.samples.finish()?);
+        for (_, writer) in self.rollups {
+            metas.extend(writer.finish()?);
+        }
+        Ok(metas)
     }
 
     /// Removes what was written so far; what stays is removed at the next start.
@@ -193,4 +200,16 @@ impl Outputs {
             }
         }
     }
+}
+
+fn writer(
+    state: &State,
+    resolution: Resolution,
+    level: u8,
+    sequences: (u64, u64),
+    folders: &mut Vec<PathBuf>,
+) -> Result<SegmentWriter, StoreError> {
+    let (data, id) = (state.config.dir.as_path(), new_id(state.clock));
+    folders.push(data.join("tmp").join(&id));
+    SegmentWriter::create(&Spec { data, id: &id, resolution, level, sequences })
 }

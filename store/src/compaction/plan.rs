@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 
 /// Fresh segments of one window that are merged even while it is open.
 const MANY: usize = 8;
-/// Milliseconds without a new segment after which a closed range is merged.
-const SETTLE: i64 = 10_000;
-/// Bytes over which a day stays in segments of a window each.
-const LARGEST: u64 = 512 << 20;
+/// Milliseconds without a new segment after which a closed window is merged, and a closed day.
+const WINDOW_SETTLE: i64 = 10_000;
+const DAY_SETTLE: i64 = 300_000;
 const DAY: i64 = 86_400_000;
 
 /// What to merge.
@@ -21,30 +20,34 @@ pub(crate) struct Job {
     pub(crate) inputs: Vec<String>,
     /// Rollups of the same range, which are computed anew.
     pub(crate) rollups: Vec<String>,
-    /// The level of what comes out.
+    /// The level of what comes out; 2 is a day, with its rollups.
     pub(crate) level: u8,
-    /// Whether no more samples are expected in the range, late ones aside.
-    pub(crate) closed: bool,
 }
 
 /// The next merge that is due, the oldest range first. `None` when all is as merged as it will be.
+///
+/// Segments that are left out of a merge are all older, by sequence, or all newer than those in it: so a
+/// later sample stays later.
 pub(crate) fn next(live: &Live, config: &StoreConfig, now: Timestamp) -> Option<Job> {
     let raw = || live.segments.values().filter(|meta| meta.resolution == Resolution::Raw);
     // What is still in memory reaches a segment within one flush interval.
     let flush = i64::try_from(config.flush_interval.as_millis()).unwrap_or(i64::MAX);
-    let horizon = now.millis().saturating_sub(flush).saturating_sub(SETTLE);
-    let settled = |metas: &[&SegmentMeta]| {
-        metas.iter().all(|meta| meta.created() <= now.millis().saturating_sub(SETTLE))
+    let over = |end: i64| end < now.millis().saturating_sub(flush).saturating_sub(WINDOW_SETTLE);
+    let settled = |metas: &[&SegmentMeta], wait: i64| {
+        metas.iter().all(|meta| meta.created() <= now.millis().saturating_sub(wait))
     };
     let mut windows: BTreeMap<Window, Vec<&SegmentMeta>> = BTreeMap::new();
     for meta in raw().filter(|meta| meta.level < 2) {
         windows.entry(Window::of(meta.span.0)).or_default().push(meta);
     }
     for (window, metas) in &windows {
-        let fresh = metas.iter().filter(|meta| meta.level == 0).count();
-        let closed = window.span().1 < horizon;
-        if fresh >= MANY || fresh > 0 && closed && settled(metas) {
-            return Some(job(live, metas, window.span(), 1, closed));
+        let fresh = metas.iter().filter(|meta| meta.level == 0);
+        if fresh.clone().count() >= MANY {
+            return Some(Job { inputs: ids(fresh.copied()), rollups: Vec::new(), level: 1 });
+        }
+        let mergeable = metas.len() > 1 || metas.iter().any(|meta| meta.level == 0);
+        if mergeable && over(window.span().1) && settled(metas, WINDOW_SETTLE) {
+            return Some(Job { inputs: ids(metas.iter().copied()), rollups: Vec::new(), level: 1 });
         }
     }
     let mut days: BTreeMap<i64, Vec<&SegmentMeta>> = BTreeMap::new();
@@ -53,27 +56,22 @@ pub(crate) fn next(live: &Live, config: &StoreConfig, now: Timestamp) -> Option<
     }
     for (day, metas) in &days {
         let first = day.saturating_mul(DAY);
-        let span = (first, first.saturating_add(DAY - 1));
-        let bytes: u64 = metas.iter().map(|meta| meta.bytes()).sum();
+        let last = first.saturating_add(DAY - 1);
         let merged = metas.iter().all(|meta| meta.level > 0);
-        if metas.len() > 1 && merged && span.1 < horizon && bytes <= LARGEST && settled(metas) {
-            return Some(job(live, metas, span, 2, true));
+        let apart = metas.iter().any(|meta| meta.level < 2);
+        if apart && merged && over(last) && settled(metas, DAY_SETTLE) {
+            let rollups = live.segments.values().filter(|meta| {
+                meta.resolution != Resolution::Raw && meta.span.0 >= first && meta.span.1 <= last
+            });
+            let (inputs, rollups) = (ids(metas.iter().copied()), ids(rollups));
+            return Some(Job { inputs, rollups, level: 2 });
         }
     }
     None
 }
 
-fn job(live: &Live, metas: &[&SegmentMeta], span: (i64, i64), level: u8, closed: bool) -> Job {
-    let within = |meta: &&SegmentMeta| {
-        meta.resolution != Resolution::Raw && meta.span.0 >= span.0 && meta.span.1 <= span.1
-    };
-    let covered = live.segments.values().filter(within).filter(|_| closed);
-    Job {
-        inputs: metas.iter().map(|meta| meta.id.clone()).collect(),
-        rollups: covered.map(|meta| meta.id.clone()).collect(),
-        level,
-        closed,
-    }
+fn ids<'a>(metas: impl Iterator<Item = &'a SegmentMeta>) -> Vec<String> {
+    metas.map(|meta| meta.id.clone()).collect()
 }
 
 #[cfg(test)]
@@ -83,7 +81,10 @@ mod tests {
     const NOON: i64 = 1_795_435_200_000; // 2026-11-23T12:00:00Z
 
     fn meta(created: i64, resolution: Resolution, level: u8, start: i64) -> SegmentMeta {
-        let id = ulid::Ulid::from_parts(created as u64, (start as u128) << 8 | u128::from(level));
+        let id = ulid::Ulid::from_parts(
+            created as u64,
+            (start as u128) << 8 | u128::from(resolution.number()) << 4 | u128::from(level),
+        );
         SegmentMeta {
             folder: id.to_string().into(),
             id: id.to_string(),
@@ -98,54 +99,58 @@ mod tests {
         }
     }
 
-    fn planned(metas: &[SegmentMeta], now: i64) -> Option<(usize, usize, u8, bool)> {
+    fn planned(metas: &[SegmentMeta], now: i64) -> Option<(usize, usize, u8)> {
         let segments = metas.iter().map(|meta| (meta.id.clone(), meta.clone())).collect();
         let live = Live { segments, flushed: 0 };
         next(&live, &StoreConfig::default(), Timestamp(now))
-            .map(|job| (job.inputs.len(), job.rollups.len(), job.level, job.closed))
+            .map(|job| (job.inputs.len(), job.rollups.len(), job.level))
     }
 
     #[test]
     fn an_open_window_is_left_alone_until_it_has_many_fresh_segments() {
-        let few: Vec<SegmentMeta> =
-            (0..7).map(|n| meta(NOON + n, Resolution::Raw, 0, NOON + n)).collect();
-        assert_eq!(planned(&few, NOON + 600_000), None);
-        let many: Vec<SegmentMeta> =
-            (0..8).map(|n| meta(NOON + n, Resolution::Raw, 0, NOON + n)).collect();
-        assert_eq!(planned(&many, NOON + 600_000), Some((8, 0, 1, false)));
+        let fresh = |n: i64| meta(NOON + n, Resolution::Raw, 0, NOON + n);
+        let mut metas: Vec<SegmentMeta> = (0..7).map(fresh).collect();
+        metas.push(meta(NOON, Resolution::Raw, 1, NOON + 50));
+        assert_eq!(planned(&metas, NOON + 600_000), None);
+        metas.push(fresh(7));
+        assert_eq!(
+            planned(&metas, NOON + 600_000),
+            Some((8, 0, 1)),
+            "what was merged is left alone"
+        );
     }
 
     #[test]
-    fn a_closed_window_converges_to_one_segment_and_its_rollups_are_computed_anew() {
-        let closed = NOON + Window::LEN + 600_000 + SETTLE;
+    fn a_closed_window_converges_to_one_segment() {
+        let closed = NOON + Window::LEN + 600_000 + WINDOW_SETTLE;
         let fresh = meta(NOON + 5, Resolution::Raw, 0, NOON);
         assert_eq!(planned(std::slice::from_ref(&fresh), closed - 1), None, "not over yet");
-        assert_eq!(planned(std::slice::from_ref(&fresh), closed), Some((1, 0, 1, true)));
-        let done = [
-            meta(NOON + 6, Resolution::Raw, 1, NOON),
-            meta(NOON + 6, Resolution::FiveMinutes, 1, NOON),
-        ];
-        assert_eq!(planned(&done, closed + 1), None);
-        let late = meta(closed, Resolution::Raw, 0, NOON + 9);
-        let with_late = [done[0].clone(), done[1].clone(), late];
+        assert_eq!(planned(std::slice::from_ref(&fresh), closed), Some((1, 0, 1)));
+        let done = meta(NOON + 6, Resolution::Raw, 1, NOON);
+        assert_eq!(planned(std::slice::from_ref(&done), closed), None);
+        let with_late = [done, meta(closed, Resolution::Raw, 0, NOON + 9)];
         assert_eq!(planned(&with_late, closed + 1), None, "more late ones may follow at once");
-        assert_eq!(planned(&with_late, closed + SETTLE), Some((2, 1, 1, true)));
+        assert_eq!(planned(&with_late, closed + WINDOW_SETTLE), Some((2, 0, 1)));
     }
 
     #[test]
-    fn a_closed_day_converges_to_one_segment_unless_it_is_too_large() {
+    fn a_closed_day_converges_and_its_rollups_are_computed_anew() {
         let next_day = NOON + DAY;
-        let mut windows: Vec<SegmentMeta> =
+        let windows: Vec<SegmentMeta> =
             (0..6).map(|n| meta(NOON + n, Resolution::Raw, 1, NOON + n * Window::LEN)).collect();
         assert_eq!(planned(&windows, NOON + DAY / 2), None, "the day is not over");
-        assert_eq!(planned(&windows, next_day), Some((6, 0, 2, true)));
-        windows[0].files[0].0 = LARGEST;
-        assert_eq!(planned(&windows, next_day), None);
-        assert_eq!(planned(&[meta(NOON, Resolution::Raw, 2, NOON)], next_day), None);
-        let late = [
+        assert_eq!(planned(&windows, next_day), Some((6, 0, 2)));
+        let done = [
             meta(NOON, Resolution::Raw, 2, NOON),
-            meta(next_day - SETTLE, Resolution::Raw, 0, NOON + 5),
+            meta(NOON + 1, Resolution::Raw, 2, NOON),
+            meta(NOON, Resolution::Hour, 2, NOON),
         ];
-        assert_eq!(planned(&late, next_day), Some((1, 0, 1, true)), "late samples first by window");
+        assert_eq!(planned(&done, next_day), None, "a day may have several files");
+        let mut late = done.to_vec();
+        late.push(meta(next_day - DAY_SETTLE, Resolution::Raw, 0, NOON + 5));
+        assert_eq!(planned(&late, next_day), Some((1, 0, 1)), "late samples first by window");
+        late[3].level = 1;
+        assert_eq!(planned(&late, next_day - 1), None, "more late ones may follow");
+        assert_eq!(planned(&late, next_day), Some((3, 1, 2)));
     }
 }

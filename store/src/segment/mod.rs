@@ -58,6 +58,10 @@ impl Resolution {
         self as u64
     }
 
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [Self::Raw, Self::FiveMinutes, Self::Hour].into_iter().find(|it| it.name() == name)
+    }
+
     pub(crate) fn from_number(number: u64) -> Option<Self> {
         [Self::Raw, Self::FiveMinutes, Self::Hour].into_iter().find(|it| it.number() == number)
     }
@@ -159,6 +163,12 @@ impl Segment {
         Self { meta, path, verified: AtomicBool::new(sound), doomed: AtomicBool::new(false) }
     }
 
+    /// One that lies elsewhere than its manifest entry says.
+    pub(crate) fn at(path: &Path, meta: SegmentMeta) -> Self {
+        let (verified, doomed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { meta, path: path.to_owned(), verified, doomed }
+    }
+
     /// Where it lies.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -206,7 +216,7 @@ impl Segment {
 }
 
 /// Size and crc32c of a file, read piece by piece.
-fn checksum(path: &Path) -> io::Result<(u64, u32)> {
+pub(crate) fn checksum(path: &Path) -> io::Result<(u64, u32)> {
     let mut file = std::fs::File::open(path)?;
     let mut piece = vec![0; 256 << 10];
     let (mut size, mut crc) = (0, 0);

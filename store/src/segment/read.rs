@@ -1,6 +1,7 @@
 //! From a segment's folder to series and points: the index first, then exact row selections.
 
-use super::{SAMPLES, SERIES, Segment, scaled, schema};
+use super::write::note_metric;
+use super::{Resolution, SAMPLES, SERIES, Segment, SegmentMeta, scaled, schema};
 use crate::StoreError;
 use crate::points::Points;
 use arrow::array::{
@@ -150,6 +151,58 @@ fn take_labels(labels: &MapArray, at: usize) -> Option<Labels> {
     let names: &StringArray = entry.column(0).as_string_opt()?;
     let values: &StringArray = entry.column(1).as_string_opt()?;
     Some(Labels::from_pairs(names.iter().flatten().zip(values.iter().flatten())))
+}
+
+/// What the manifest should say of the segment in `folder`, from its own files.
+///
+/// # Errors
+/// A file is missing or damaged, or of another version.
+pub(crate) fn describe(folder: &Path, id: &str) -> Result<SegmentMeta, StoreError> {
+    let corrupt = |cause: String| StoreError::Corrupt { id: id.to_owned(), cause };
+    let mut files = [(0, 0); 2];
+    for (name, file) in [SAMPLES, SERIES].into_iter().zip(&mut files) {
+        let sum = super::checksum(&folder.join(name));
+        *file = sum.map_err(|error| corrupt(format!("{name}: {error}")))?;
+    }
+    let path = folder.join(SAMPLES);
+    let metadata = ArrowReaderMetadata::load(&open(&path)?, ArrowReaderOptions::new())
+        .map_err(parquet_failed(&path))?;
+    let metadata = metadata.metadata().file_metadata();
+    let pairs = metadata.key_value_metadata();
+    check_version(pairs, &path)?;
+    let value = |key: &str| {
+        let mut pairs = pairs.into_iter().flatten();
+        let found = pairs.find(|pair| pair.key == key).and_then(|pair| pair.value.clone());
+        found.ok_or_else(|| corrupt(format!("{SAMPLES} does not say its {key}")))
+    };
+    let resolution = value("forerunner.resolution")?;
+    let resolution = Resolution::from_name(&resolution)
+        .ok_or_else(|| corrupt(format!("unknown resolution {resolution:?}")))?;
+    let number = |key| Ok::<u64, StoreError>(value(key)?.parse().unwrap_or(0));
+    let mut meta = SegmentMeta {
+        id: id.to_owned(),
+        folder: folder.to_owned(),
+        resolution,
+        level: 0,
+        span: (i64::MAX, i64::MIN),
+        rows: u64::try_from(metadata.num_rows()).unwrap_or(0),
+        series: 0,
+        sequences: (number("forerunner.first_sequence")?, number("forerunner.last_sequence")?),
+        files,
+        metrics: [].into(),
+    };
+    let mut metrics = Vec::new();
+    let mut entries = EntryReader::open(&Segment::at(folder, meta.clone()))?;
+    while let Some(entry) = entries.next_entry()? {
+        note_metric(&mut metrics, &entry.key);
+        meta.series += 1;
+        meta.span = (meta.span.0.min(entry.span.0), meta.span.1.max(entry.span.1));
+    }
+    meta.metrics = metrics.into();
+    if meta.series == 0 {
+        return Err(corrupt("holds nothing".to_owned()));
+    }
+    Ok(meta)
 }
 
 /// Reads the points of chosen series, one series after the other.

@@ -112,6 +112,11 @@ impl SegmentWriter {
         Ok(())
     }
 
+    /// Bytes of samples written so far, without the row group that is open.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.samples.writer.bytes_written() as u64
+    }
+
     /// Completes and syncs the files. `None`, and no folder, when nothing was added.
     ///
     /// # Errors
@@ -142,7 +147,8 @@ impl SegmentWriter {
     }
 }
 
-fn note_metric(metrics: &mut Vec<MetricMeta>, key: &SeriesKey) {
+/// Adds a series' metric and labels; series come with their metrics together.
+pub(crate) fn note_metric(metrics: &mut Vec<MetricMeta>, key: &SeriesKey) {
     let name = key.metric.as_ref();
     if metrics.last().is_none_or(|last| last.name.as_ref() != name) {
         metrics.push(MetricMeta { name: Arc::from(name), labels: Vec::new() });
