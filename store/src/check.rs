@@ -143,12 +143,7 @@ fn mend(dir: &Path, manifest: &Manifest, report: &mut Report) -> Result<Edit, St
     let strays = folders(dir)?.into_iter().filter(|folder| !known.contains(folder));
     for folder in strays.chain(quarantined.collect::<Vec<_>>()) {
         let in_quarantine = folder.starts_with(dir.join("quarantine"));
-        // Without a checksum to go by, what the Parquet library makes of damaged metadata may be a panic.
-        let taken = std::panic::catch_unwind(|| take_back(dir, &folder)).unwrap_or_else(|_| {
-            let id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Err(StoreError::Corrupt { id, cause: "its metadata cannot be read".to_owned() })
-        });
-        match taken {
+        match take_back(dir, &folder) {
             Ok(meta) if manifest.live().segments.contains_key(&meta.id) => {}
             Ok(meta) => {
                 report.fault(folder, "was in no manifest", "taken back");

@@ -91,29 +91,34 @@ impl Writer {
 }
 
 impl Writer {
-    /// Takes a batch in and waits until it survives power loss too. While memory is full it waits for room.
+    /// Waits until memory has room again after [`StoreError::Backlog`].
     ///
     /// # Errors
-    /// Nothing was taken in, or with [`StoreError::NotDurable`] it was, but `limit` passed before the disk
-    /// confirmed it. Sending the batch again stores nothing twice.
-    pub async fn push(&self, batch: Batch, limit: Duration) -> Result<Appended, StoreError> {
+    /// [`StoreError::Backlog`]: it had none within `limit`.
+    pub async fn room(&self, limit: Duration) -> Result<(), StoreError> {
+        let mut durable = self.0.durable.subscribe(); // a flush makes room, and makes durable
+        let wait = async {
+            while self.0.is_full() && !self.0.live.read().frozen.is_empty() {
+                let _ = durable.changed().await;
+            }
+        };
+        tokio::time::timeout(limit, wait).await.map_err(|_| StoreError::Backlog)
+    }
+
+    /// Waits until everything up to `sequence` survives power loss.
+    ///
+    /// # Errors
+    /// [`StoreError::NotDurable`]: `limit` passed before the disk confirmed it. Sending the same samples again
+    /// stores nothing twice.
+    pub async fn durable(&self, sequence: u64, limit: Duration) -> Result<(), StoreError> {
         let mut durable = self.0.durable.subscribe();
-        let work = async {
-            let appended = loop {
-                let (writer, batch) = (self.clone(), batch.clone());
-                match tokio::task::spawn_blocking(move || writer.append(batch)).await {
-                    Ok(Err(StoreError::Backlog)) => drop(durable.changed().await), // a flush makes room
-                    Ok(outcome) => break outcome?,
-                    Err(_) => return Err(StoreError::Backlog),
-                }
-            };
-            while *durable.borrow_and_update() < appended.sequence {
+        let wait = async {
+            while *durable.borrow_and_update() < sequence {
                 self.0.sync_wanted.notify_one();
                 let _ = durable.changed().await;
             }
-            Ok(appended)
         };
-        tokio::time::timeout(limit, work).await.unwrap_or(Err(StoreError::NotDurable(limit)))
+        tokio::time::timeout(limit, wait).await.map_err(|_| StoreError::NotDurable(limit))
     }
 }
 

@@ -2,4 +2,5 @@
 
 mod demo;
 mod query;
+mod store;
 mod targets;

@@ -1,3 +1,4 @@
 //! Kills, damage, and what is left after.
 
+mod push;
 mod store;

@@ -22,16 +22,19 @@ use tokio::sync::Semaphore;
 
 /// The capability to query. Clones share limits and store.
 #[derive(Clone)]
-pub struct Query {
+pub struct Query(Arc<Shared>);
+
+struct Shared {
     config: QueryConfig,
     reader: Reader,
+    /// What every query begins with; large, so it is never copied but to run one.
     base: SessionState,
-    running: Arc<Semaphore>,
+    running: Semaphore,
 }
 
 impl std::fmt::Debug for Query {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Query").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Query").field("config", &self.0.config).finish_non_exhaustive()
     }
 }
 
@@ -59,9 +62,9 @@ impl Query {
     /// # Errors
     /// The query engine could not be set up.
     pub fn new(config: QueryConfig, reader: Reader) -> Result<Self, QueryError> {
-        let running = Arc::new(Semaphore::new(config.concurrency));
+        let running = Semaphore::new(config.concurrency);
         let base = base_state(&config)?;
-        Ok(Self { config, reader, base, running })
+        Ok(Self(Arc::new(Shared { config, reader, base, running })))
     }
 
     /// Runs one query over one consistent snapshot. `params` stand for `$1`, `$2`, … in it: numbers,
@@ -70,10 +73,10 @@ impl Query {
     /// # Errors
     /// The query is not understood, or a limit was reached; each error names its remedy.
     pub async fn run(&self, sql: &str, params: &[Value]) -> Result<Answer, QueryError> {
-        let limit = self.config.timeout;
+        let limit = self.0.config.timeout;
         let params = params.iter().map(parameter).collect::<Result<Vec<_>, _>>()?;
         let whole = async {
-            let _turn = self.running.acquire().await;
+            let _turn = self.0.running.acquire().await;
             let frame = self.plan(sql, params).await.map_err(|error| self.explain(error))?;
             self.collect(frame).await
         };
@@ -85,11 +88,11 @@ impl Query {
         sql: &str,
         params: Vec<ScalarValue>,
     ) -> Result<DataFrame, DataFusionError> {
-        let dialect = self.base.config().options().sql_parser.dialect;
-        let statement = self.base.sql_to_statement(sql, &dialect)?;
-        let references = self.base.resolve_table_references(&statement)?;
-        let catalog = SnapshotCatalog::new(&self.reader, &references);
-        let state = SessionStateBuilder::new_from_existing(self.base.clone())
+        let dialect = self.0.base.config().options().sql_parser.dialect;
+        let statement = self.0.base.sql_to_statement(sql, &dialect)?;
+        let references = self.0.base.resolve_table_references(&statement)?;
+        let catalog = SnapshotCatalog::new(&self.0.reader, &references);
+        let state = SessionStateBuilder::new_from_existing(self.0.base.clone())
             .with_catalog_list(Arc::new(catalog))
             .build();
         let plan = state.statement_to_plan(statement).await?;
@@ -110,8 +113,8 @@ impl Query {
         while let Some(batch) = stream.next().await {
             let batch = batch?;
             rows += batch.num_rows();
-            if rows > self.config.max_rows {
-                return Err(QueryError::Rows(self.config.max_rows));
+            if rows > self.0.config.max_rows {
+                return Err(QueryError::Rows(self.0.config.max_rows));
             }
             batches.push(batch);
         }
@@ -126,7 +129,7 @@ impl Query {
             return error.into();
         };
         let name = name.rsplit('.').next().unwrap_or(name);
-        let metrics = self.reader.metrics();
+        let metrics = self.0.reader.metrics();
         let near = metrics
             .keys()
             .map(|metric| (distance(metric, name), metric))

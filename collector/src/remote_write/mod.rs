@@ -9,7 +9,7 @@ use ahash::RandomState;
 use model::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use runtime::Clock;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Batch, Series, StoreError, Times, Writer};
@@ -103,22 +103,24 @@ impl RemoteWrite {
     pub async fn take(&self, body: bytes::Bytes) -> Result<(), PushError> {
         let Ok(_turn) = self.0.at_once.acquire().await else { return Ok(()) };
         let receiver = Arc::clone(&self.0);
-        let reading = tokio::task::spawn_blocking(move || receiver.batches(&body)).await;
-        let Read { batches, mut refused, samples, mut cause } = match reading {
-            Ok(read) => read?,
-            Err(error) => return Err(PushError::Malformed(error.to_string())),
+        let work = move || {
+            let mut read = receiver.read(&body)?;
+            receiver.append(&mut read)?;
+            Ok::<_, PushError>(read)
         };
-        for batch in batches {
-            let taken = self.0.writer.push(batch, CONFIRM_WITHIN).await;
-            let late = taken.map_err(PushError::Unavailable)?.refused;
-            refused += late;
-            if late > 0 {
-                cause.get_or_insert_with(|| {
-                    "time too far off (store.late_limit, store.early_limit, store.retention)"
-                        .to_owned()
-                });
-            }
+        let taken = tokio::task::spawn_blocking(work).await;
+        let mut read =
+            taken.unwrap_or_else(|error| Err(PushError::Malformed(error.to_string())))?;
+        while !read.batches.is_empty() {
+            self.0.writer.room(CONFIRM_WITHIN).await.map_err(PushError::Unavailable)?;
+            let receiver = Arc::clone(&self.0);
+            let work = move || receiver.append(&mut read).map(|()| read);
+            let taken = tokio::task::spawn_blocking(work).await;
+            read = taken.unwrap_or_else(|error| Err(PushError::Malformed(error.to_string())))?;
         }
+        let Read { samples, refused, sequence, cause, .. } = read;
+        let confirmed = self.0.writer.durable(sequence, CONFIRM_WITHIN).await;
+        confirmed.map_err(PushError::Unavailable)?;
         self.0.samples.add(samples - refused);
         self.0.refused.add(refused);
         match cause {
@@ -128,10 +130,13 @@ impl RemoteWrite {
     }
 }
 
-/// A request as batches.
+/// A request as batches, and what became of them.
 #[derive(Default)]
 struct Read {
-    batches: Vec<Batch>,
+    /// Not yet taken in.
+    batches: VecDeque<Batch>,
+    /// Of the last one taken in.
+    sequence: u64,
     samples: u64,
     refused: u64,
     /// Why the first was refused.
@@ -139,7 +144,27 @@ struct Read {
 }
 
 impl Receiver {
-    fn batches(&self, body: &[u8]) -> Result<Read, PushError> {
+    /// Takes in the batches until the store has no room; those left stay in `read`.
+    fn append(&self, read: &mut Read) -> Result<(), PushError> {
+        while let Some(batch) = read.batches.front() {
+            let appended = match self.writer.append(batch.clone()) {
+                Ok(appended) => appended,
+                Err(StoreError::Backlog) => return Ok(()),
+                Err(error) => return Err(PushError::Unavailable(error)),
+            };
+            read.batches.pop_front();
+            read.sequence = appended.sequence;
+            read.refused += appended.refused;
+            if appended.refused > 0 {
+                let cause =
+                    "time too far off (store.late_limit, store.early_limit, store.retention)";
+                read.cause.get_or_insert_with(|| cause.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, body: &[u8]) -> Result<Read, PushError> {
         let len = snap::raw::decompress_len(body).map_err(|error| {
             PushError::Malformed(format!("the body is not snappy-compressed: {error}"))
         })?;
@@ -173,10 +198,10 @@ impl Receiver {
             match found {
                 Ok(found) => {
                     for (time, value) in own {
-                        series.push(found.clone());
                         times.push(time);
                         values.push(value);
                     }
+                    series.extend(std::iter::repeat_n(found, sent.samples));
                 }
                 Err(cause) => {
                     read.refused += own.count() as u64;
@@ -188,7 +213,7 @@ impl Receiver {
             let rest = values.len().min(BATCH_ROWS);
             let (more_times, more_values) = (times.split_off(rest), values.split_off(rest));
             let part: Arc<[Series]> = series.drain(..rest).collect();
-            read.batches.push(Batch { series: part, values, times: Times::Each(times) });
+            read.batches.push_back(Batch { series: part, values, times: Times::Each(times) });
             (times, values) = (more_times, more_values);
         }
         read

@@ -32,7 +32,7 @@ async fn one(kind: Kind, plan: Devops, table: &mut Table) -> Result<(), BenchErr
     table.note(kind, "million samples/s", format!("{:.2}", millions / took.as_secs_f64()));
     table.note(kind, "CPU s per million samples", format!("{:.2}", cpu / millions));
     table.note(kind, "peak MiB while ingesting", mib(system.peak_bytes()?));
-    let fresh = visible_after(&system, &plan).await?;
+    let fresh = visible_after(&system).await?;
     let shown = fresh.map_or("over 60000".to_owned(), |ms| format!("{ms:.1}"));
     table.note(kind, "visible after, ms", shown);
     let metric = cpu_metrics().next().unwrap_or_default();
@@ -50,18 +50,16 @@ async fn one(kind: Kind, plan: Devops, table: &mut Table) -> Result<(), BenchErr
     system.end().await
 }
 
-/// Milliseconds from the acknowledgement of a sample until a query finds it.
-async fn visible_after(system: &System, plan: &Devops) -> Result<Option<f64>, BenchError> {
+/// Milliseconds from the acknowledgement of a sample until a query finds it, with the time of the query.
+async fn visible_after(system: &System) -> Result<Option<f64>, BenchError> {
+    const METRIC: &str = "bench_visible";
     let clock = Clock::system();
-    let one = Devops { hosts: 1, steps: 1, end: clock.now().millis(), ..*plan };
-    let metric = cpu_metrics().next().unwrap_or_default();
-    let before = system.count(&metric, one.end).await?;
-    for body in Encoder::new(&one).step(one.end, one.walk().next_step()) {
+    for body in Encoder::of_metric(METRIC).step(clock.now().millis(), &[1.0]) {
         send(&system.client, &system.write_url(), body).await?;
     }
     let start = clock.monotonic();
     while clock.monotonic() - start < LOOK {
-        if system.count(&metric, clock.now().millis()).await? > before {
+        if system.count(METRIC, clock.now().millis()).await? > 0 {
             return Ok(Some((clock.monotonic() - start).as_secs_f64() * 1e3));
         }
         tokio::time::sleep(Duration::from_millis(1)).await;

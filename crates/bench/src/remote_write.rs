@@ -40,6 +40,16 @@ impl Encoder {
         Self { labels: plan.keys().into_iter().map(encode).collect() }
     }
 
+    /// For one series without labels.
+    pub(crate) fn of_metric(metric: &str) -> Self {
+        let mut label = Vec::new();
+        put(&mut label, 0x0a, b"__name__");
+        put(&mut label, 0x12, metric.as_bytes());
+        let mut labels = Vec::new();
+        put(&mut labels, 0x0a, &label);
+        Self { labels: vec![labels] }
+    }
+
     /// One step of every series, as compressed requests.
     pub(crate) fn step(&self, time: i64, values: &[f64]) -> Vec<Vec<u8>> {
         let rows: Vec<(&Vec<u8>, &f64)> = self.labels.iter().zip(values).collect();

@@ -1,4 +1,4 @@
-//! Segments: immutable folders of two Parquet files, `samples.parquet` sorted by (series, time) and
+//! Segments: immutable folders with two Parquet files, `samples.parquet` sorted by (series, time) and
 //! `series.parquet`, the index into it. See `docs/format/segment.md`.
 
 pub(crate) mod read;
@@ -19,6 +19,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) const SAMPLES: &str = "samples.parquet";
 /// The index' file within a segment.
 pub(crate) const SERIES: &str = "series.parquet";
+
+/// Sizes and checksums of both, for whoever has no manifest.
+pub(crate) const SUMS: &str = "SUMS";
+
+/// The content of `SUMS`: a line each, name, size and crc32c in hexadecimal digits.
+pub(crate) fn sums(files: [(u64, u32); 2]) -> String {
+    let line = |(name, (size, crc))| format!("{name} {size} {crc:08x}\n");
+    [SAMPLES, SERIES].into_iter().zip(files).map(line).collect()
+}
 
 /// How fine the samples of a segment are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

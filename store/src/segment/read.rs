@@ -1,7 +1,8 @@
 //! From a segment's folder to series and points: the index first, then exact row selections.
 
+use super::scaled::Coding;
 use super::write::note_metric;
-use super::{Resolution, SAMPLES, SERIES, Segment, SegmentMeta, scaled, schema};
+use super::{Resolution, SAMPLES, SERIES, SUMS, Segment, SegmentMeta, schema, sums};
 use crate::StoreError;
 use crate::points::Points;
 use arrow::array::{
@@ -164,6 +165,11 @@ pub(crate) fn describe(folder: &Path, id: &str) -> Result<SegmentMeta, StoreErro
         let sum = super::checksum(&folder.join(name));
         *file = sum.map_err(|error| corrupt(format!("{name}: {error}")))?;
     }
+    let own = std::fs::read_to_string(folder.join(SUMS));
+    let own = own.map_err(|error| corrupt(format!("{SUMS}: {error}")))?;
+    if own != sums(files) {
+        return Err(corrupt(format!("its files are not those that {SUMS} tells of")));
+    }
     let path = folder.join(SAMPLES);
     let metadata = ArrowReaderMetadata::load(&open(&path)?, ArrowReaderOptions::new())
         .map_err(parquet_failed(&path))?;
@@ -270,8 +276,10 @@ impl RowReader {
         selection: Option<RowSelection>,
     ) -> Result<Self, StoreError> {
         let path = segment.path().join(SAMPLES);
-        let columns =
-            ProjectionMask::columns(metadata.parquet_schema(), ["ts", "scale", "vi", "vf"]);
+        let columns = ProjectionMask::columns(
+            metadata.parquet_schema(),
+            ["ts", "scale", "factor", "base", "vi", "vf"],
+        );
         let mut builder =
             ParquetRecordBatchReaderBuilder::new_with_metadata(open(&path)?, metadata)
                 .with_projection(columns)
@@ -319,16 +327,22 @@ impl RowReader {
 fn take_points(batch: &RecordBatch, points: &mut Points) -> Option<()> {
     let ts = batch.column_by_name("ts")?.as_primitive_opt::<TimestampMillisecondType>()?;
     let scale: &Int8Array = batch.column_by_name("scale")?.as_primitive_opt::<Int8Type>()?;
-    let vi: &Int64Array = batch.column_by_name("vi")?.as_primitive_opt::<Int64Type>()?;
+    let integers = |name| -> Option<&Int64Array> {
+        batch.column_by_name(name)?.as_primitive_opt::<Int64Type>()
+    };
+    let (factor, base, vi) = (integers("factor")?, integers("base")?, integers("vi")?);
     let vf: &Float64Array = batch.column_by_name("vf")?.as_primitive_opt::<Float64Type>()?;
+    if ts.is_empty() {
+        return Some(());
+    }
     points.times.extend_from_slice(ts.values());
-    points.values.reserve(ts.len());
-    for at in 0..ts.len() {
-        points.values.push(if vi.is_valid(at) {
-            scaled::from_integer(vi.value(at), scale.value(at))
-        } else {
-            vf.value(at)
-        });
+    // The rows of one call are of one series, whose coding is the same in all.
+    let coding = Coding { scale: scale.value(0), factor: factor.value(0), base: base.value(0) };
+    let value = |at: usize| if vi.is_valid(at) { coding.value(vi.value(at)) } else { vf.value(at) };
+    if vi.null_count() == 0 {
+        points.values.extend(vi.values().iter().map(|step| coding.value(*step)));
+    } else {
+        points.values.extend((0..ts.len()).map(value));
     }
     Some(())
 }

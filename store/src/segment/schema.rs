@@ -9,7 +9,7 @@ use parquet::schema::types::ColumnPath;
 use std::sync::Arc;
 
 /// The version of both files; in their key-value metadata.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Rows in a row group.
 const ROW_GROUP: usize = 1_048_576;
@@ -20,7 +20,8 @@ pub(crate) fn time_type() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }
 
-/// Columns of `samples.parquet`, sorted by (sid, ts). The value is `coalesce(vf, vi / 10^scale)`.
+/// Columns of `samples.parquet`, sorted by (sid, ts). The value is
+/// `coalesce(vf, (vi * factor + base) / 10^scale)`.
 pub(crate) fn samples() -> Arc<Schema> {
     let metric = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     Arc::new(Schema::new(vec![
@@ -28,6 +29,8 @@ pub(crate) fn samples() -> Arc<Schema> {
         Field::new("sid", DataType::UInt32, false),
         Field::new("ts", time_type(), false),
         Field::new("scale", DataType::Int8, false),
+        Field::new("factor", DataType::Int64, false),
+        Field::new("base", DataType::Int64, false),
         Field::new("vi", DataType::Int64, true),
         Field::new("vf", DataType::Float64, true),
     ]))
@@ -68,7 +71,11 @@ pub(crate) fn samples_properties(spec: &Spec<'_>) -> WriterProperties {
         .set_column_encoding(column("vf"), Encoding::BYTE_STREAM_SPLIT)
         .set_column_statistics_enabled(column("vi"), EnabledStatistics::None)
         .set_column_statistics_enabled(column("vf"), EnabledStatistics::None);
-    for name in ["metric", "sid", "scale"] {
+    for name in ["sid", "factor", "base"] {
+        // Where a row group has too many of them for a dictionary.
+        builder = builder.set_column_encoding(column(name), Encoding::DELTA_BINARY_PACKED);
+    }
+    for name in ["metric", "sid", "scale", "factor", "base"] {
         builder = builder.set_column_dictionary_enabled(column(name), true);
     }
     builder.build()

@@ -1,6 +1,7 @@
 //! From sorted series to a segment's folder, in bounded memory: one batch of rows and one row group.
 
-use super::{MetricMeta, Resolution, SAMPLES, SERIES, SegmentMeta, day_folder, scaled, schema};
+use super::scaled::{Coding, Walk};
+use super::{MetricMeta, Resolution, SAMPLES, SERIES, SUMS, SegmentMeta, day_folder, schema, sums};
 use crate::StoreError;
 use crate::points::Points;
 use arrow::array::{
@@ -12,7 +13,8 @@ use model::SeriesKey;
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
-use platform::{PlatformError, durable};
+use platform::PlatformError;
+use platform::durable::{self, AppendFile};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -45,6 +47,7 @@ pub(crate) struct SegmentWriter {
     samples: Output,
     index: Output,
     rows: Rows,
+    walk: Walk,
     entries: Entries,
     metrics: Vec<MetricMeta>,
     sid: u32,
@@ -68,6 +71,7 @@ impl SegmentWriter {
             index: Output::create(&index_path, schema::series(), schema::series_properties(spec))?,
             folder,
             rows: Rows::default(),
+            walk: Walk::default(),
             entries: Entries::default(),
             metrics: Vec::new(),
             sid: 0,
@@ -88,12 +92,12 @@ impl SegmentWriter {
     ) -> Result<(), StoreError> {
         let Some((min, max)) = points.span() else { return Ok(()) };
         note_metric(&mut self.metrics, key);
-        let scale = scaled::choose(&points.values);
+        let coding = self.walk.code(&points.values);
         let mut from = 0;
         while from < points.len() {
             let room = BATCH_ROWS - self.rows.len;
             let to = points.len().min(from + room);
-            self.rows.add(&key.metric, self.sid, scale, points, from..to);
+            self.rows.add(&key.metric, self.sid, coding, points, self.walk.steps(), from..to);
             from = to;
             if self.rows.len == BATCH_ROWS {
                 let columns = self.rows.finish();
@@ -131,6 +135,9 @@ impl SegmentWriter {
         let columns = self.entries.finish();
         self.index.write(columns)?;
         let files = [self.samples.close()?, self.index.close()?];
+        let mut own = AppendFile::create(&self.folder.join(SUMS))?;
+        own.append(sums(files).as_bytes())?;
+        own.sync()?;
         durable::sync_dir(&self.folder)?;
         Ok(Some(SegmentMeta {
             folder: day_folder(self.resolution, span.0).join(&self.id),
@@ -169,6 +176,8 @@ struct Rows {
     sid: UInt32Builder,
     ts: TimestampMillisecondBuilder,
     scale: Int8Builder,
+    factor: Int64Builder,
+    base: Int64Builder,
     vi: Int64Builder,
     vf: Float64Builder,
 }
@@ -178,26 +187,22 @@ impl Rows {
         &mut self,
         metric: &str,
         sid: u32,
-        scale: Option<i8>,
+        coding: Coding,
         points: &Points,
+        steps: &[Option<i64>],
         range: std::ops::Range<usize>,
     ) {
         let count = range.len();
         self.metric.append_n(metric, count).unwrap_or_default();
         self.sid.append_value_n(sid, count);
-        self.scale.append_value_n(scale.unwrap_or(0), count);
+        self.scale.append_value_n(coding.scale, count);
+        self.factor.append_value_n(coding.factor, count);
+        self.base.append_value_n(coding.base, count);
         self.ts.append_slice(points.times.get(range.clone()).unwrap_or_default());
-        for value in points.values.get(range).unwrap_or_default() {
-            match scale.and_then(|scale| scaled::to_integer(*value, scale)) {
-                Some(integer) => {
-                    self.vi.append_value(integer);
-                    self.vf.append_null();
-                }
-                None => {
-                    self.vi.append_null();
-                    self.vf.append_value(*value);
-                }
-            }
+        let values = points.values.get(range.clone()).unwrap_or_default();
+        for (value, step) in values.iter().zip(steps.get(range).unwrap_or_default()) {
+            self.vi.append_option(*step);
+            self.vf.append_option(step.is_none().then_some(*value));
         }
         self.len += count;
     }
@@ -209,6 +214,8 @@ impl Rows {
             Arc::new(self.sid.finish()),
             Arc::new(self.ts.finish().with_timezone("UTC")),
             Arc::new(self.scale.finish()),
+            Arc::new(self.factor.finish()),
+            Arc::new(self.base.finish()),
             Arc::new(self.vi.finish()),
             Arc::new(self.vf.finish()),
         ]
