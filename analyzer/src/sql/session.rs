@@ -92,9 +92,8 @@ impl Query {
         let statement = self.0.base.sql_to_statement(sql, &dialect)?;
         let references = self.0.base.resolve_table_references(&statement)?;
         let catalog = SnapshotCatalog::new(&self.0.reader, &references);
-        let state = SessionStateBuilder::new_from_existing(self.0.base.clone())
-            .with_catalog_list(Arc::new(catalog))
-            .build();
+        let mut state = self.0.base.clone();
+        state.register_catalog_list(Arc::new(catalog));
         let plan = state.statement_to_plan(statement).await?;
         let read_only = SQLOptions::new()
             .with_allow_ddl(false)

@@ -44,6 +44,10 @@ pub(crate) struct IndexEntry {
     pub(crate) key: Arc<SeriesKey>,
     pub(crate) rows: Range<usize>,
     pub(crate) span: (i64, i64),
+    /// How its integers are coded.
+    pub(crate) coding: Coding,
+    /// Whether any of its values is a double.
+    pub(crate) doubles: bool,
 }
 
 impl Index {
@@ -126,6 +130,11 @@ impl EntryReader {
         };
         let (ids, starts, rows) = (numbers("series")?, numbers("row_start")?, numbers("rows")?);
         let (min, max) = (times("min_time")?, times("max_time")?);
+        let scale: &Int8Array = batch.column_by_name("scale")?.as_primitive_opt::<Int8Type>()?;
+        let integers = |name| -> Option<&Int64Array> {
+            batch.column_by_name(name)?.as_primitive_opt::<Int64Type>()
+        };
+        let (factor, base, doubles) = (integers("factor")?, integers("base")?, numbers("doubles")?);
         let metrics = batch.column_by_name("metric")?.as_string_opt::<i32>()?;
         let labels = batch.column_by_name("labels")?.as_map_opt()?;
         for at in 0..batch.num_rows() {
@@ -141,6 +150,12 @@ impl EntryReader {
                 key: Arc::new(key),
                 rows: start..end,
                 span: (min.value(at), max.value(at)),
+                coding: Coding {
+                    scale: scale.value(at),
+                    factor: factor.value(at),
+                    base: base.value(at),
+                },
+                doubles: doubles.value(at) > 0,
             });
         }
         Some(())
@@ -227,14 +242,19 @@ impl SeriesReader {
         let total = usize::try_from(segment.meta.rows).unwrap_or(usize::MAX);
         let ranges = wanted.iter().map(|entry| entry.rows.clone());
         let selection = RowSelection::from_consecutive_ranges(ranges, total);
-        let rows = RowReader::open(segment, index.samples.clone(), Some(selection))?;
+        // Most metrics are integers at some scale; then the column of doubles is not even opened.
+        let columns: &[&str] = match wanted.iter().any(|entry| entry.doubles) {
+            true => &["ts", "vi", "vf"],
+            false => &["ts", "vi"],
+        };
+        let rows = RowReader::open(segment, index.samples.clone(), columns, Some(selection))?;
         Ok(Self { rows, wanted: wanted.into_iter() })
     }
 
     /// The next series with all its points; `None` after the last.
     pub(crate) fn next_series(&mut self) -> Result<Option<(IndexEntry, Points)>, StoreError> {
         let Some(entry) = self.wanted.next() else { return Ok(None) };
-        let points = self.rows.take(entry.rows.len())?;
+        let points = self.rows.take(&entry)?;
         Ok(Some((entry, points)))
     }
 }
@@ -250,14 +270,14 @@ impl SegmentStream {
         let path = segment.path().join(SAMPLES);
         let metadata = ArrowReaderMetadata::load(&open(&path)?, ArrowReaderOptions::new())
             .map_err(parquet_failed(&path))?;
-        let rows = RowReader::open(segment, metadata, None)?;
+        let rows = RowReader::open(segment, metadata, &["ts", "vi", "vf"], None)?;
         Ok(Self { entries: EntryReader::open(segment)?, rows })
     }
 
     /// The next series with all its points; `None` after the last.
     pub(crate) fn next_series(&mut self) -> Result<Option<(IndexEntry, Points)>, StoreError> {
         let Some(entry) = self.entries.next_entry()? else { return Ok(None) };
-        let points = self.rows.take(entry.rows.len())?;
+        let points = self.rows.take(&entry)?;
         Ok(Some((entry, points)))
     }
 }
@@ -273,13 +293,11 @@ impl RowReader {
     fn open(
         segment: &Segment,
         metadata: ArrowReaderMetadata,
+        columns: &[&str],
         selection: Option<RowSelection>,
     ) -> Result<Self, StoreError> {
         let path = segment.path().join(SAMPLES);
-        let columns = ProjectionMask::columns(
-            metadata.parquet_schema(),
-            ["ts", "scale", "factor", "base", "vi", "vf"],
-        );
+        let columns = ProjectionMask::columns(metadata.parquet_schema(), columns.iter().copied());
         let mut builder =
             ParquetRecordBatchReaderBuilder::new_with_metadata(open(&path)?, metadata)
                 .with_projection(columns)
@@ -291,17 +309,17 @@ impl RowReader {
         Ok(Self { reader, batch: None, id: segment.meta.id.clone() })
     }
 
-    /// The next `count` points.
-    fn take(&mut self, count: usize) -> Result<Points, StoreError> {
+    /// The points of `entry`, which is the next.
+    fn take(&mut self, entry: &IndexEntry) -> Result<Points, StoreError> {
         let mut points = Points::default();
-        let mut left = count;
+        let mut left = entry.rows.len();
         while left > 0 {
             let (batch, from) = match self.batch.take() {
                 Some(open) => open,
                 None => (self.next_batch()?, 0),
             };
             let count = left.min(batch.num_rows() - from);
-            take_points(&batch.slice(from, count), &mut points)
+            take_points(&batch.slice(from, count), entry.coding, &mut points)
                 .ok_or_else(|| self.corrupt("unexpected columns".to_owned()))?;
             left -= count;
             if from + count < batch.num_rows() {
@@ -324,26 +342,22 @@ impl RowReader {
     }
 }
 
-fn take_points(batch: &RecordBatch, points: &mut Points) -> Option<()> {
+fn take_points(batch: &RecordBatch, coding: Coding, points: &mut Points) -> Option<()> {
     let ts = batch.column_by_name("ts")?.as_primitive_opt::<TimestampMillisecondType>()?;
-    let scale: &Int8Array = batch.column_by_name("scale")?.as_primitive_opt::<Int8Type>()?;
-    let integers = |name| -> Option<&Int64Array> {
-        batch.column_by_name(name)?.as_primitive_opt::<Int64Type>()
-    };
-    let (factor, base, vi) = (integers("factor")?, integers("base")?, integers("vi")?);
-    let vf: &Float64Array = batch.column_by_name("vf")?.as_primitive_opt::<Float64Type>()?;
-    if ts.is_empty() {
-        return Some(());
-    }
+    let vi: &Int64Array = batch.column_by_name("vi")?.as_primitive_opt::<Int64Type>()?;
     points.times.extend_from_slice(ts.values());
-    // The rows of one call are of one series, whose coding is the same in all.
-    let coding = Coding { scale: scale.value(0), factor: factor.value(0), base: base.value(0) };
-    let value = |at: usize| if vi.is_valid(at) { coding.value(vi.value(at)) } else { vf.value(at) };
     if vi.null_count() == 0 {
         points.values.extend(vi.values().iter().map(|step| coding.value(*step)));
-    } else {
-        points.values.extend((0..ts.len()).map(value));
+        return Some(());
     }
+    let vf: &Float64Array = batch.column_by_name("vf")?.as_primitive_opt::<Float64Type>()?;
+    points.values.extend(
+        (0..ts.len()).map(
+            |at| {
+                if vi.is_valid(at) { coding.value(vi.value(at)) } else { vf.value(at) }
+            },
+        ),
+    );
     Some(())
 }
 

@@ -47,6 +47,10 @@ pub(crate) fn series() -> Arc<Schema> {
         Field::new("rows", DataType::UInt64, false),
         Field::new("min_time", time_type(), false),
         Field::new("max_time", time_type(), false),
+        Field::new("scale", DataType::Int8, false),
+        Field::new("factor", DataType::Int64, false),
+        Field::new("base", DataType::Int64, false),
+        Field::new("doubles", DataType::UInt64, false),
     ]))
 }
 

@@ -104,8 +104,16 @@ impl SegmentWriter {
                 self.samples.write(columns)?;
             }
         }
-        let entry = (self.sid, self.row, points.len() as u64, (min, max));
-        self.entries.add(id, key, entry, &self.index)?;
+        let doubles = self.walk.steps().iter().filter(|step| step.is_none()).count() as u64;
+        let entry = EntryRow {
+            sid: self.sid,
+            row_start: self.row,
+            rows: points.len() as u64,
+            span: (min, max),
+            coding,
+            doubles,
+        };
+        self.entries.add(id, key, &entry, &self.index)?;
         if self.entries.len == ENTRY_ROWS {
             let columns = self.entries.finish();
             self.index.write(columns)?;
@@ -222,6 +230,17 @@ impl Rows {
     }
 }
 
+/// What `series.parquet` says of one series besides its key.
+struct EntryRow {
+    sid: u32,
+    row_start: u64,
+    rows: u64,
+    span: (i64, i64),
+    coding: Coding,
+    /// Rows whose value is a double.
+    doubles: u64,
+}
+
 /// Rows of `series.parquet` not yet encoded.
 struct Entries {
     len: usize,
@@ -233,6 +252,10 @@ struct Entries {
     rows: UInt64Builder,
     min: TimestampMillisecondBuilder,
     max: TimestampMillisecondBuilder,
+    scale: Int8Builder,
+    factor: Int64Builder,
+    base: Int64Builder,
+    doubles: UInt64Builder,
 }
 
 impl Default for Entries {
@@ -247,6 +270,10 @@ impl Default for Entries {
             rows: UInt64Builder::new(),
             min: TimestampMillisecondBuilder::new(),
             max: TimestampMillisecondBuilder::new(),
+            scale: Int8Builder::new(),
+            factor: Int64Builder::new(),
+            base: Int64Builder::new(),
+            doubles: UInt64Builder::new(),
         }
     }
 }
@@ -256,10 +283,10 @@ impl Entries {
         &mut self,
         id: u64,
         key: &SeriesKey,
-        (sid, row_start, rows, span): (u32, u64, u64, (i64, i64)),
+        row: &EntryRow,
         output: &Output,
     ) -> Result<(), StoreError> {
-        self.sid.append_value(sid);
+        self.sid.append_value(row.sid);
         self.series.append_value(id);
         self.metric.append_value(&key.metric);
         for (name, value) in key.labels.iter() {
@@ -267,10 +294,14 @@ impl Entries {
             self.labels.values().append_value(value);
         }
         self.labels.append(true).map_err(|error| output.failed(error.into()))?;
-        self.row_start.append_value(row_start);
-        self.rows.append_value(rows);
-        self.min.append_value(span.0);
-        self.max.append_value(span.1);
+        self.row_start.append_value(row.row_start);
+        self.rows.append_value(row.rows);
+        self.min.append_value(row.span.0);
+        self.max.append_value(row.span.1);
+        self.scale.append_value(row.coding.scale);
+        self.factor.append_value(row.coding.factor);
+        self.base.append_value(row.coding.base);
+        self.doubles.append_value(row.doubles);
         self.len += 1;
         Ok(())
     }
@@ -286,6 +317,10 @@ impl Entries {
             Arc::new(self.rows.finish()),
             Arc::new(self.min.finish().with_timezone("UTC")),
             Arc::new(self.max.finish().with_timezone("UTC")),
+            Arc::new(self.scale.finish()),
+            Arc::new(self.factor.finish()),
+            Arc::new(self.base.finish()),
+            Arc::new(self.doubles.finish()),
         ]
     }
 }
