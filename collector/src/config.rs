@@ -5,6 +5,7 @@ use model::label::is_plain_label_name;
 use model::time::human_duration;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The collector's part of the configuration file.
@@ -74,7 +75,20 @@ pub struct ScrapeConfig {
     /// Labels added to every series of the job.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Largest page. Default 64 MiB.
+    /// Whether a page's own labels win over ours of the same name; if not, which is the default, they are kept
+    /// as `exported_<name>`.
+    #[serde(default)]
+    pub honor_labels: bool,
+    /// Whether times that a page gives count; if not, all samples have the time of the scrape. Default yes.
+    #[serde(default = "yes")]
+    pub honor_timestamps: bool,
+    /// A file with a token that is sent as `Authorization: Bearer …`; read at each scrape.
+    #[serde(default)]
+    pub bearer_token_file: Option<PathBuf>,
+    /// A name and password that are sent with each request.
+    #[serde(default)]
+    pub basic_auth: Option<BasicAuth>,
+    /// Largest page, uncompressed. Default 64 MiB.
     #[serde(default = "default_body")]
     pub max_body_size: Bytes,
     /// Most samples on a page; a page with more is refused whole. Default 200,000.
@@ -83,6 +97,16 @@ pub struct ScrapeConfig {
     /// Attempts at one scrape, 1 to 5. Default 5.
     #[serde(default = "default_attempts")]
     pub max_attempts: u32,
+}
+
+/// A name, and a file with the password, which is read at each scrape.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct BasicAuth {
+    /// The name.
+    pub username: String,
+    /// The file with the password.
+    pub password_file: PathBuf,
 }
 
 /// A process, or all that a name matches, read as one.
@@ -97,6 +121,10 @@ pub struct ProcessConfig {
     /// Its short name, or a part of its command line (words joined by one space).
     #[serde(default)]
     pub command: Option<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn default_path() -> String {
@@ -187,6 +215,16 @@ impl ScrapeConfig {
         }
         if !(1..=5).contains(&self.max_attempts) {
             faults.push(format!("{place}: max_attempts is {}, must be 1 to 5", self.max_attempts));
+        }
+        if self.bearer_token_file.is_some() && self.basic_auth.is_some() {
+            faults.push(format!("{place}: set either bearer_token_file or basic_auth"));
+        }
+        let files =
+            [&self.bearer_token_file, &self.basic_auth.as_ref().map(|it| it.password_file.clone())];
+        for file in files.into_iter().flatten() {
+            if let Err(error) = std::fs::File::open(file) {
+                faults.push(format!("{place}: {} cannot be read: {error}", file.display()));
+            }
         }
         check_labels(&place, &self.labels, faults);
     }

@@ -18,7 +18,7 @@ mod scrape;
 mod stage;
 mod target;
 
-pub use config::{CollectorConfig, HostConfig, ProcessConfig, ScrapeConfig};
+pub use config::{BasicAuth, CollectorConfig, HostConfig, ProcessConfig, ScrapeConfig};
 pub use remote_write::{PushError, RemoteWrite};
 pub use scrape::retry;
 pub use target::{TargetBoard, TargetStatus};

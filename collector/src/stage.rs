@@ -36,16 +36,24 @@ impl Stage {
         }
     }
 
-    /// The handle of a series with our labels added, if the store takes it. A label of the same name
-    /// that a page set itself stays as `exported_<name>`.
-    pub(crate) fn admit(&mut self, key: &SeriesKey) -> Option<Series> {
+    /// The handle of a series with our labels added, if the store takes it. A label of the same name that a
+    /// page set itself wins with `honor_labels`, else it stays as `exported_<name>`.
+    pub(crate) fn admit(&mut self, key: &SeriesKey, honor_labels: bool) -> Option<Series> {
+        let ours = self.labels.iter().map(|(name, value)| (name.to_owned(), value));
+        if honor_labels {
+            let own = key.labels.iter().map(|(name, value)| (name.to_owned(), value));
+            let labels = Labels::from_pairs(ours.chain(own)); // of a repeated name the last stays
+            return self.find(&SeriesKey::new(key.metric.clone(), labels));
+        }
         let exported = key.labels.iter().map(|(name, value)| match self.labels.get(name) {
             Some(_) => (format!("exported_{name}"), value),
             None => (name.to_owned(), value),
         });
-        let ours = self.labels.iter().map(|(name, value)| (name.to_owned(), value));
-        let key = SeriesKey::new(key.metric.clone(), Labels::from_pairs(exported.chain(ours)));
-        match self.writer.series(&key) {
+        self.find(&SeriesKey::new(key.metric.clone(), Labels::from_pairs(exported.chain(ours))))
+    }
+
+    fn find(&mut self, key: &SeriesKey) -> Option<Series> {
+        match self.writer.series(key) {
             Ok(series) => Some(series),
             Err(error) => {
                 self.refused += 1;
@@ -63,7 +71,7 @@ impl Stage {
         let series = match self.known.get(&key) {
             Some(series) => series.clone(),
             None => {
-                let Some(series) = self.admit(&key) else { return };
+                let Some(series) = self.admit(&key, false) else { return };
                 self.known.insert(key, series.clone());
                 series
             }
@@ -76,6 +84,11 @@ impl Stage {
         self.series.push(series);
         self.values.push(value);
         self.times.push(time);
+    }
+
+    /// The series of the rows so far.
+    pub(crate) fn series(&self) -> &[Series] {
+        &self.series
     }
 
     /// Rows so far.

@@ -1,9 +1,13 @@
 //! What is scraped, and what is known of its health.
 
-use crate::config::{CollectorConfig, ScrapeConfig};
+use crate::config::{BasicAuth, CollectorConfig, ScrapeConfig};
+use crate::scrape::fetch::FetchError;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use model::exposition::parse::Malformed;
 use model::{Bytes, Labels, Timestamp};
 use parking_lot::Mutex;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +22,38 @@ pub(crate) struct Target {
     pub(crate) max_body_size: Bytes,
     pub(crate) max_samples: usize,
     pub(crate) max_attempts: u32,
+    pub(crate) honor_labels: bool,
+    pub(crate) honor_timestamps: bool,
+    pub(crate) credentials: Credentials,
+}
+
+/// What a target wants to see before it answers.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Credentials {
+    #[default]
+    None,
+    /// A file with a token.
+    Bearer(PathBuf),
+    Basic(BasicAuth),
+}
+
+impl Credentials {
+    /// The value of the header `Authorization`, with what the file holds now.
+    pub(crate) fn header(&self) -> Result<Option<String>, FetchError> {
+        let read = |path: &PathBuf| {
+            let text = std::fs::read_to_string(path);
+            text.map(|text| text.trim().to_owned())
+                .map_err(|error| FetchError::Credentials(format!("{}: {error}", path.display())))
+        };
+        Ok(match self {
+            Self::None => None,
+            Self::Bearer(file) => Some(format!("Bearer {}", read(file)?)),
+            Self::Basic(auth) => {
+                let pair = format!("{}:{}", auth.username, read(&auth.password_file)?);
+                Some(format!("Basic {}", BASE64_STANDARD.encode(pair)))
+            }
+        })
+    }
 }
 
 /// The targets of a job.
@@ -34,6 +70,13 @@ pub(crate) fn targets(scrape: &ScrapeConfig, config: &CollectorConfig) -> Vec<Ta
             max_body_size: scrape.max_body_size,
             max_samples: scrape.max_samples,
             max_attempts: scrape.max_attempts,
+            honor_labels: scrape.honor_labels,
+            honor_timestamps: scrape.honor_timestamps,
+            credentials: match (&scrape.bearer_token_file, &scrape.basic_auth) {
+                (Some(file), _) => Credentials::Bearer(file.clone()),
+                (None, Some(auth)) => Credentials::Basic(auth.clone()),
+                (None, None) => Credentials::None,
+            },
         }
     };
     scrape.targets.iter().map(build).collect()

@@ -1,6 +1,7 @@
 //! Points of one series: times ascending, each time once.
 
 use crate::block::Block;
+use model::sample::is_stale;
 use std::sync::Arc;
 
 /// Times in milliseconds since the epoch, ascending, each once, with their values.
@@ -26,6 +27,15 @@ impl Points {
     /// The first and the last time.
     pub fn span(&self) -> Option<(i64, i64)> {
         Some((*self.times.first()?, *self.times.last()?))
+    }
+
+    /// Drops staleness marks.
+    pub fn drop_stale(&mut self) {
+        if !self.values.iter().any(|value| is_stale(*value)) {
+            return;
+        }
+        let rows = self.times.iter().zip(&self.values).filter(|(_, value)| !is_stale(**value));
+        (self.times, self.values) = rows.map(|(time, value)| (*time, *value)).unzip();
     }
 
     /// Adds a point. Returns whether times still ascend strictly; if not, call [`Points::settle`].

@@ -9,6 +9,7 @@ use crate::segment::{Resolution, Segment};
 use crate::series::Cardinality;
 use crate::state::{Live, State};
 use model::SeriesKey;
+use model::sample::is_stale;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -110,7 +111,7 @@ impl Reader {
             let of_metric = self.state.index.of_metric(&metric).into_iter();
             let runs: Vec<Runs> = of_metric
                 .filter_map(|series| {
-                    let (time, value) = series.last()?;
+                    let (time, value) = series.last().filter(|(_, value)| !is_stale(*value))?;
                     let point = Points { times: vec![time], values: vec![value] };
                     Some(Runs { series, runs: vec![Run::Open(Arc::new(point))] })
                 })

@@ -232,8 +232,9 @@ impl Shape {
         let mut left = self.limit.unwrap_or(usize::MAX);
         let mut pending = Pending::default();
         for chunk in scans.into_iter().flatten() {
-            let Chunk { id, key, points } =
+            let Chunk { id, key, mut points } =
                 chunk.map_err(|e| DataFusionError::External(e.into()))?;
+            points.drop_stale(); // a mark says that a series ended; it is no measured value
             let rows = points.len().min(left);
             left -= rows;
             pending.times.extend(points.times.iter().take(rows));

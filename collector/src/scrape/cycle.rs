@@ -9,10 +9,11 @@ use crate::target::{Target, TargetStatus};
 use model::Timestamp;
 use model::exposition::Dialect;
 use model::exposition::parse::{Line, Malformed, Parser, Reason};
+use model::sample::STALE_BITS;
 use parking_lot::Mutex;
 use platform::http::HttpClient;
 use runtime::{Clock, Jitter};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Series, Writer};
@@ -44,7 +45,7 @@ impl Cycle {
         status: Arc<Mutex<TargetStatus>>,
         meters: Meters,
     ) -> Self {
-        let page = PageReader::new(Stage::new(writer, target.labels.clone()), target.max_samples);
+        let page = PageReader::new(Stage::new(writer, target.labels.clone()), &target);
         let jitter = Jitter::random();
         Self { target, client, clock, jitter, page, status, failures: BTreeMap::new(), meters }
     }
@@ -79,6 +80,7 @@ impl Cycle {
         }
         let result = result.and_then(|page| self.page.read(&page));
         if let Err(error) = &result {
+            self.page.mark_all_gone();
             *self.failures.entry(error.reason()).or_default() += 1;
         }
         let took = start.elapsed();
@@ -176,20 +178,38 @@ struct Findings {
 }
 
 /// Reads pages of one target. The text of each series on the last page is kept with its handle, so that a
-/// page with the same series costs no allocation and no look-up.
+/// page with the same series costs no allocation and no look-up. A series that is on it no more gets a
+/// staleness mark.
 #[derive(Debug)]
 struct PageReader {
     stage: Stage,
     max_samples: usize,
-    /// The last page's series, in its order; `None` for those the store refused.
-    last: Vec<(Box<str>, Option<Series>)>,
+    honor_labels: bool,
+    honor_timestamps: bool,
+    /// The last page's series, in its order.
+    last: Vec<Known>,
     /// Whether the last page ended with a newline: then one that does not was cut.
     ends_with_newline: bool,
 }
 
+/// A series of the last page.
+#[derive(Debug)]
+struct Known {
+    text: Box<str>,
+    /// `None` for one that the store refused.
+    series: Option<Series>,
+    /// Whether the page gave its sample a time: then the page alone says when it ends.
+    timed: bool,
+}
+
+/// Series of the last page that are not yet found on this one, by their text.
+type Elsewhere = HashMap<Box<str>, (Option<Series>, bool)>;
+
 impl PageReader {
-    fn new(stage: Stage, max_samples: usize) -> Self {
-        Self { stage, max_samples, last: Vec::new(), ends_with_newline: false }
+    fn new(stage: Stage, target: &Target) -> Self {
+        let Target { max_samples, honor_labels, honor_timestamps, .. } = *target;
+        let (last, ends_with_newline) = (Vec::new(), false);
+        Self { stage, max_samples, honor_labels, honor_timestamps, last, ends_with_newline }
     }
 
     fn read(&mut self, page: &Page) -> Result<Findings, FetchError> {
@@ -197,7 +217,7 @@ impl PageReader {
         let mut found = Findings::default();
         let start = self.stage.len();
         let mut at = 0;
-        let mut elsewhere: Option<HashMap<Box<str>, Option<Series>>> = None;
+        let mut elsewhere: Option<Elsewhere> = None;
         while let Some(line) = parser.next_line() {
             let sample = match line {
                 Ok(Line::Sample(sample)) => sample,
@@ -217,28 +237,70 @@ impl PageReader {
             }
             if found.samples == self.max_samples {
                 self.stage.truncate(start);
-                self.last.truncate(at);
+                // What is known of the rest stays known, to be marked as gone.
+                self.last.extend(elsewhere.into_iter().flatten().map(Known::from));
                 return Err(FetchError::TooManySamples(self.max_samples));
             }
             found.samples += 1;
-            let same = self.last.get(at).is_some_and(|(text, _)| text.as_ref() == sample.series);
-            if !same {
-                // From here on this page differs from the last: find its series by their text.
-                let known = elsewhere.get_or_insert_with(|| self.last.drain(at..).collect());
-                let series = match known.remove(sample.series) {
-                    Some(series) => series,
-                    None => self.stage.admit(&parser.key()),
-                };
-                self.last.insert(at, (sample.series.into(), series));
+            let time = sample.time.filter(|_| self.honor_timestamps);
+            let timed = time.is_some();
+            match self.last.get_mut(at) {
+                Some(known) if *known.text == *sample.series => known.timed = timed,
+                _ => {
+                    // From here on this page differs from the last: find its series by their text.
+                    let known = elsewhere.get_or_insert_with(|| self.drain(at));
+                    let series = match known.remove(sample.series) {
+                        Some((series, _)) => series,
+                        None => self.stage.admit(&parser.key(), self.honor_labels),
+                    };
+                    let text = sample.series.into();
+                    self.last.insert(at, Known { text, series, timed });
+                }
             }
-            if let Some((_, Some(series))) = self.last.get(at) {
-                self.stage.push_series(series.clone(), sample.value, sample.time);
+            if let Some(Known { series: Some(series), .. }) = self.last.get(at) {
+                self.stage.push_series(series.clone(), sample.value, time);
             }
             at += 1;
         }
-        self.last.truncate(at);
+        let mut gone = self.drain(at);
+        gone.extend(elsewhere.into_iter().flatten());
+        self.mark_gone(start, gone);
         self.ends_with_newline = page.body.ends_with(b"\n");
         Ok(found)
+    }
+
+    fn drain(&mut self, at: usize) -> Elsewhere {
+        let rest = self.last.drain(at.min(self.last.len())..);
+        rest.map(|known| (known.text, (known.series, known.timed))).collect()
+    }
+
+    /// Stages a staleness mark for each series of the last page.
+    fn mark_all_gone(&mut self) {
+        let gone = self.drain(0);
+        let start = self.stage.len();
+        self.mark_gone(start, gone);
+    }
+
+    /// Stages a staleness mark for each of `gone`, unless a row from `start` on is of the same series.
+    fn mark_gone(&mut self, start: usize, gone: Elsewhere) {
+        if gone.is_empty() {
+            return;
+        }
+        let here: HashSet<u64> =
+            self.stage.series().get(start..).unwrap_or_default().iter().map(Series::id).collect();
+        for (series, timed) in gone.into_values() {
+            let Some(series) = series.filter(|series| !timed && !here.contains(&series.id()))
+            else {
+                continue;
+            };
+            self.stage.push_series(series, f64::from_bits(STALE_BITS), None);
+        }
+    }
+}
+
+impl From<(Box<str>, (Option<Series>, bool))> for Known {
+    fn from((text, (series, timed)): (Box<str>, (Option<Series>, bool))) -> Self {
+        Self { text, series, timed }
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Answer {
     pub status: u16,
     /// The `Content-Type` header, if it is readable.
     pub content_type: Option<String>,
+    /// The `Content-Encoding` header, if it is readable; the body is handed over as it came.
+    pub content_encoding: Option<String>,
     body: Incoming,
     deadline: Instant,
 }
@@ -115,11 +117,11 @@ impl HttpClient {
         let sent = timeout_at(deadline, self.inner.request(request)).await;
         let answer = sent.map_err(|_| HttpError::Timeout)?.map_err(|error| classify(&error))?;
         let (head, body) = answer.into_parts();
-        let content_type =
-            head.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
         Ok(Answer {
             status: head.status.as_u16(),
-            content_type: content_type.map(str::to_owned),
+            content_type: header(http::header::CONTENT_TYPE).map(str::to_owned),
+            content_encoding: header(http::header::CONTENT_ENCODING).map(str::to_owned),
             body,
             deadline,
         })

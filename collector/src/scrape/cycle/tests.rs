@@ -1,4 +1,5 @@
 use super::*;
+use crate::target::Credentials;
 use model::{Bytes, Labels};
 use std::collections::BTreeMap;
 use store::{Opened, StoreConfig};
@@ -20,7 +21,8 @@ impl Bench {
 
     fn reader(&self, labels: &[(&str, &str)], max_samples: usize) -> PageReader {
         let labels = Labels::from_pairs(labels.iter().copied());
-        PageReader::new(Stage::new(self.store.writer.clone(), labels), max_samples)
+        let target = Target { max_samples, ..target(String::new(), Duration::from_secs(1)) };
+        PageReader::new(Stage::new(self.store.writer.clone(), labels), &target)
     }
 
     /// All that is stored of a metric: series and their values, in order of time.
@@ -58,11 +60,14 @@ async fn a_pages_series_keep_their_values_whatever_their_order() {
         reader.read(&page(text)).unwrap();
         reader.stage.append(now().plus(Duration::from_millis(n as u64))).await.unwrap();
     }
+    // The empty page ends every series, each missing series is marked once, where it is first missed.
     let stored = bench.stored("a");
-    assert_eq!(stored["a{job=\"j\",x=\"1\"}"], [1.0, 10.0, 100.0, 1000.0, 6.0]);
-    assert_eq!(stored["a{job=\"j\",x=\"2\"}"], [2.0, 20.0]);
-    assert_eq!(stored["a{job=\"j\",x=\"3\"}"], [4.0]);
-    assert_eq!(bench.stored("b")["b{job=\"j\"}"], [3.0, 30.0, 300.0]);
+    let shown = |key: &str| format!("{:?}", stored[key]);
+    assert_eq!(shown("a{job=\"j\",x=\"1\"}"), "[1.0, 10.0, 100.0, 1000.0, NaN, 6.0]");
+    assert_eq!(shown("a{job=\"j\",x=\"2\"}"), "[2.0, 20.0, NaN]");
+    assert_eq!(shown("a{job=\"j\",x=\"3\"}"), "[4.0, NaN]");
+    assert_eq!(format!("{:?}", bench.stored("b")["b{job=\"j\"}"]), "[3.0, 30.0, 300.0, NaN]");
+    assert!(model::sample::is_stale(stored["a{job=\"j\",x=\"2\"}"][2]));
 }
 
 #[tokio::test]
@@ -73,6 +78,57 @@ async fn a_pages_own_label_of_our_name_is_kept_aside() {
     reader.stage.append(now()).await.unwrap();
     let stored = bench.stored("a");
     assert_eq!(stored.keys().next().unwrap(), "a{exported_job=\"theirs\",job=\"ours\"}");
+}
+
+#[tokio::test]
+async fn with_honor_labels_a_pages_own_labels_win_and_without_honor_timestamps_its_times_do_not() {
+    let bench = Bench::new();
+    let mut reader = bench.reader(&[("job", "ours"), ("zone", "z")], 100);
+    (reader.honor_labels, reader.honor_timestamps) = (true, false);
+    reader.read(&page("a{job=\"theirs\"} 1 1000\n")).unwrap();
+    let time = now();
+    reader.stage.append(time).await.unwrap();
+    let snapshot = bench.store.reader.snapshot(None);
+    let scans = snapshot.scan("a", &|_| true, i64::MIN, i64::MAX, 1).unwrap();
+    let chunk = scans.into_iter().flatten().next().unwrap().unwrap();
+    assert_eq!(chunk.key.to_string(), "a{job=\"theirs\",zone=\"z\"}");
+    assert_eq!(chunk.points.times, [time.millis()]);
+}
+
+#[tokio::test]
+async fn a_series_with_times_of_its_own_is_never_marked_and_a_failed_scrape_marks_the_rest() {
+    let bench = Bench::new();
+    let mut reader = bench.reader(&[], 100);
+    let start = now();
+    let own = start.minus(Duration::from_secs(5)).millis();
+    reader.read(&page(&format!("timed 1 {own}\nplain 2\nplain 3\n"))).unwrap();
+    reader.stage.append(start).await.unwrap();
+    reader.mark_all_gone();
+    assert_eq!(reader.stage.len(), 1);
+    reader.stage.append(start.plus(Duration::from_millis(1))).await.unwrap();
+    reader.mark_all_gone();
+    assert_eq!(reader.stage.len(), 0, "once is enough");
+    assert_eq!(bench.stored("timed")["timed"], [1.0]);
+    assert_eq!(format!("{:?}", bench.stored("plain")["plain"]), "[3.0, NaN]");
+}
+
+#[tokio::test]
+async fn credentials_are_read_from_their_files_each_time() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("secret");
+    let write = |text: &str| platform::durable::replace(&file, text.as_bytes()).unwrap();
+    write("first\n");
+    let bearer = Credentials::Bearer(file.clone());
+    assert_eq!(bearer.header().unwrap().unwrap(), "Bearer first");
+    write("second");
+    assert_eq!(bearer.header().unwrap().unwrap(), "Bearer second");
+    let auth = crate::BasicAuth { username: "Aladdin".to_owned(), password_file: file.clone() };
+    write("open sesame");
+    // The example of RFC 7617.
+    let header = Credentials::Basic(auth).header().unwrap().unwrap();
+    assert_eq!(header, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+    platform::durable::remove_file(&file).unwrap();
+    assert_eq!(bearer.header().unwrap_err().reason(), "credentials");
 }
 
 #[tokio::test]
@@ -124,6 +180,9 @@ fn target(url: String, interval: Duration) -> Target {
         max_body_size: Bytes(1 << 20),
         max_samples: 100,
         max_attempts: 5,
+        honor_labels: false,
+        honor_timestamps: true,
+        credentials: Credentials::None,
     }
 }
 
