@@ -188,6 +188,8 @@ struct PageReader {
     honor_timestamps: bool,
     /// The last page's series, in its order.
     last: Vec<Known>,
+    /// Pages begun so far.
+    pages: u64,
     /// Whether the last page ended with a newline: then one that does not was cut.
     ends_with_newline: bool,
 }
@@ -196,25 +198,33 @@ struct PageReader {
 #[derive(Debug)]
 struct Known {
     text: Box<str>,
+    handle: Handle,
+}
+
+#[derive(Debug)]
+struct Handle {
     /// `None` for one that the store refused.
     series: Option<Series>,
     /// Whether the page gave its sample a time: then the page alone says when it ends.
     timed: bool,
+    /// The number of the page that it was first on.
+    since: u64,
 }
 
 /// Series of the last page that are not yet found on this one, by their text.
-type Elsewhere = HashMap<Box<str>, (Option<Series>, bool)>;
+type Elsewhere = HashMap<Box<str>, Handle>;
 
 impl PageReader {
     fn new(stage: Stage, target: &Target) -> Self {
         let Target { max_samples, honor_labels, honor_timestamps, .. } = *target;
-        let (last, ends_with_newline) = (Vec::new(), false);
-        Self { stage, max_samples, honor_labels, honor_timestamps, last, ends_with_newline }
+        let (last, pages, ends_with_newline) = (Vec::new(), 0, false);
+        Self { stage, max_samples, honor_labels, honor_timestamps, last, pages, ends_with_newline }
     }
 
     fn read(&mut self, page: &Page) -> Result<Findings, FetchError> {
         let mut parser = Parser::new(&page.body, page.dialect);
         let mut found = Findings::default();
+        self.pages += 1;
         let start = self.stage.len();
         let mut at = 0;
         let mut elsewhere: Option<Elsewhere> = None;
@@ -237,27 +247,33 @@ impl PageReader {
             }
             if found.samples == self.max_samples {
                 self.stage.truncate(start);
-                // What is known of the rest stays known, to be marked as gone.
-                self.last.extend(elsewhere.into_iter().flatten().map(Known::from));
+                // Only what an earlier page had stays known, to be marked as gone.
+                self.last.retain(|known| known.handle.since < self.pages);
+                let rest = elsewhere.into_iter().flatten();
+                self.last.extend(rest.map(|(text, handle)| Known { text, handle }));
                 return Err(FetchError::TooManySamples(self.max_samples));
             }
             found.samples += 1;
             let time = sample.time.filter(|_| self.honor_timestamps);
             let timed = time.is_some();
             match self.last.get_mut(at) {
-                Some(known) if *known.text == *sample.series => known.timed = timed,
+                Some(known) if *known.text == *sample.series => known.handle.timed = timed,
                 _ => {
                     // From here on this page differs from the last: find its series by their text.
                     let known = elsewhere.get_or_insert_with(|| self.drain(at));
-                    let series = match known.remove(sample.series) {
-                        Some((series, _)) => series,
-                        None => self.stage.admit(&parser.key(), self.honor_labels),
+                    let handle = match known.remove(sample.series) {
+                        Some(handle) => Handle { timed, ..handle },
+                        None => {
+                            let series = self.stage.admit(&parser.key(), self.honor_labels);
+                            Handle { series, timed, since: self.pages }
+                        }
                     };
-                    let text = sample.series.into();
-                    self.last.insert(at, Known { text, series, timed });
+                    self.last.insert(at, Known { text: sample.series.into(), handle });
                 }
             }
-            if let Some(Known { series: Some(series), .. }) = self.last.get(at) {
+            if let Some(Handle { series: Some(series), .. }) =
+                self.last.get(at).map(|known| &known.handle)
+            {
                 self.stage.push_series(series.clone(), sample.value, time);
             }
             at += 1;
@@ -271,7 +287,7 @@ impl PageReader {
 
     fn drain(&mut self, at: usize) -> Elsewhere {
         let rest = self.last.drain(at.min(self.last.len())..);
-        rest.map(|known| (known.text, (known.series, known.timed))).collect()
+        rest.map(|known| (known.text, known.handle)).collect()
     }
 
     /// Stages a staleness mark for each series of the last page.
@@ -288,19 +304,13 @@ impl PageReader {
         }
         let here: HashSet<u64> =
             self.stage.series().get(start..).unwrap_or_default().iter().map(Series::id).collect();
-        for (series, timed) in gone.into_values() {
+        for Handle { series, timed, .. } in gone.into_values() {
             let Some(series) = series.filter(|series| !timed && !here.contains(&series.id()))
             else {
                 continue;
             };
             self.stage.push_series(series, f64::from_bits(STALE_BITS), None);
         }
-    }
-}
-
-impl From<(Box<str>, (Option<Series>, bool))> for Known {
-    fn from((text, (series, timed)): (Box<str>, (Option<Series>, bool))) -> Self {
-        Self { text, series, timed }
     }
 }
 

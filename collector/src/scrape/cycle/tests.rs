@@ -138,6 +138,10 @@ async fn a_page_over_the_sample_limit_is_refused_whole() {
     assert_eq!(reader.read(&page("a 1\nb 2\nc 3\n")).unwrap_err().reason(), "too_many_samples");
     assert_eq!(reader.stage.len(), 0);
     assert_eq!(reader.read(&page("a 1\nb 2\n")).unwrap().samples, 2);
+    reader.stage.append(now()).await.unwrap();
+    reader.read(&page("a 1\nc 2\nd 3\n")).unwrap_err();
+    reader.mark_all_gone();
+    assert_eq!(reader.stage.len(), 2, "what was stored before is marked, and nothing else");
 }
 
 #[tokio::test]
