@@ -227,8 +227,9 @@ impl State {
 
     fn expire(&self) -> Result<(), StoreError> {
         let Some(log) = &self.log else { return Ok(()) };
+        let now = self.steady.lock().at(self.clock.now(), self.clock.monotonic());
         let mut log = log.lock();
-        let remove = retention::expired(log.manifest.live(), &self.config, self.clock.now());
+        let remove = retention::expired(log.manifest.live(), &self.config, now);
         if remove.is_empty() {
             return Ok(());
         }

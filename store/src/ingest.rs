@@ -6,6 +6,7 @@ use crate::flush::{Upkeep, persist};
 use crate::manifest::{self, Manifest};
 use crate::memtable::Memtable;
 use crate::reader::Reader;
+use crate::retention::SteadyTime;
 use crate::series::{Series, SeriesIndex};
 use crate::state::{IndexCache, Live, Log, Meters, State};
 use crate::wal::replay::{Access, Replayed, replay};
@@ -279,6 +280,7 @@ fn assemble(
         log: log.map(Mutex::new),
         live: RwLock::new(Live { active, active_since, ..Live::default() }),
         flush_wanted: Notify::new(),
+        steady: Mutex::new(SteadyTime::new(clock.now(), clock.monotonic())),
         sync_wanted: Notify::new(),
         durable: tokio::sync::watch::Sender::new(0),
         meters: Meters::new(registry),

@@ -4,6 +4,41 @@ use crate::StoreConfig;
 use crate::manifest::Live;
 use crate::segment::{Resolution, SegmentMeta};
 use model::Timestamp;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How far the wall clock may run ahead of the monotonic one between two looks.
+const LEAP: Duration = Duration::from_secs(60);
+/// A clock that has leapt ahead is believed after this long.
+const BELIEVE: Duration = Duration::from_secs(3600);
+
+/// The time that retention goes by: the wall clock, but not at once when it leaps ahead. A clock that is
+/// wrong by a month for some minutes must not delete a month of samples.
+#[derive(Debug)]
+pub(crate) struct SteadyTime {
+    wall: Timestamp,
+    monotonic: Instant,
+    leapt: Option<Instant>,
+}
+
+impl SteadyTime {
+    pub(crate) fn new(wall: Timestamp, monotonic: Instant) -> Self {
+        Self { wall, monotonic, leapt: None }
+    }
+
+    /// The time to go by when the two clocks say this.
+    pub(crate) fn at(&mut self, wall: Timestamp, monotonic: Instant) -> Timestamp {
+        let expected = self.wall.plus(monotonic.saturating_duration_since(self.monotonic));
+        if wall.since(expected) > LEAP {
+            let leapt = *self.leapt.get_or_insert(monotonic);
+            if monotonic.saturating_duration_since(leapt) < BELIEVE {
+                return expected;
+            }
+        }
+        *self = Self::new(wall, monotonic);
+        wall
+    }
+}
 
 /// The ids of the segments that should go. When space is short, raw samples go before their rollups.
 pub(crate) fn expired(live: &Live, config: &StoreConfig, now: Timestamp) -> Vec<String> {
@@ -32,7 +67,6 @@ pub(crate) fn expired(live: &Live, config: &StoreConfig, now: Timestamp) -> Vec<
 mod tests {
     use super::*;
     use model::Bytes;
-    use std::time::Duration;
 
     fn live() -> Live {
         let meta = |id: &str, end: i64| SegmentMeta {
@@ -66,5 +100,22 @@ mod tests {
         assert_eq!(gone(2, 250), "a b");
         assert_eq!(gone(0, 1000), "a b c", "rollups have an age of their own");
         assert_eq!(gone(100, 50), "a b c a5", "rollups go last");
+    }
+
+    #[test]
+    fn a_clock_that_leaps_ahead_is_believed_only_when_it_stays_there() {
+        let start = Instant::now();
+        let second = |n: u64| start + Duration::from_secs(n);
+        let wall = |n: i64| Timestamp(1_000_000 + n * 1000);
+        let mut steady = SteadyTime::new(wall(0), start);
+        assert_eq!(steady.at(wall(10), second(10)), wall(10));
+        let month = 30 * 86_400;
+        assert_eq!(steady.at(wall(11 + month), second(11)), wall(11), "not at once");
+        assert_eq!(steady.at(wall(600 + month), second(600)), wall(600));
+        assert_eq!(steady.at(wall(700), second(700)), wall(700), "it was put right");
+        assert_eq!(steady.at(wall(500), second(701)), wall(500), "back is believed at once");
+        assert_eq!(steady.at(wall(502 + month), second(702)), wall(501));
+        let late = second(702) + BELIEVE;
+        assert_eq!(steady.at(wall(4102 + month), late), wall(4102 + month), "it stays there");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::manifest::{Edit, Manifest};
 use crate::memtable::Memtable;
+use crate::retention::SteadyTime;
 use crate::segment::Segment;
 use crate::segment::read::Index;
 use crate::series::SeriesIndex;
@@ -21,6 +22,7 @@ use tracing::error;
 pub(crate) struct State {
     pub(crate) config: StoreConfig,
     pub(crate) clock: Clock,
+    pub(crate) steady: Mutex<SteadyTime>,
     pub(crate) index: SeriesIndex,
     /// `None` when opened for reading only. Locked before `live` where both are.
     pub(crate) log: Option<Mutex<Log>>,
