@@ -1,8 +1,8 @@
-//! Sealed points, compressed: two to four bytes a point instead of sixteen.
+//! Recent points, compressed: two to four bytes a point instead of sixteen.
 //!
-//! Times are kept as second differences, values as differences of integers at one decimal scale where all
-//! of them are exact so, else as the bits that changed since the value before, as in Gorilla (Pelkonen et
-//! al., VLDB 2015) but in whole bytes. Cost: linear both ways.
+//! A block is a row of chunks. Within a chunk times are kept as second differences, values as differences of
+//! integers at one decimal scale where all of them are exact so, else as the bits that changed since the
+//! value before, as in Gorilla (Pelkonen et al., VLDB 2015) but in whole bytes. Cost: linear both ways.
 
 use crate::codec::{put_i64, put_u64, take_i64, take_u64};
 use crate::points::Points;
@@ -14,41 +14,67 @@ const BITS: u8 = 0xff;
 const EVEN: u8 = 0;
 const UNEVEN: u8 = 1;
 
-/// Points of one series that change no more, times ascending.
-#[derive(Debug)]
+/// Points of one series, times ascending.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Block {
-    bytes: Box<[u8]>,
-    span: (i64, i64),
+    bytes: Vec<u8>,
+    span: Option<(i64, i64)>,
     len: usize,
 }
 
 impl Block {
-    /// Compresses `points`, which are not empty and in order. `scale` is tried first.
-    pub(crate) fn seal(points: &Points, scale: &mut i8) -> Self {
-        let mut bytes = Vec::with_capacity(3 * points.len() + 16);
-        put_times(&mut bytes, &points.times);
-        put_values(&mut bytes, &points.values, scale);
-        let span = points.span().unwrap_or_default();
-        Self { bytes: bytes.into(), span, len: points.len() }
+    /// Compresses `points`, which are in order and after all that is here. `scale` is tried first.
+    pub(crate) fn add(&mut self, points: &Points, scale: &mut i8) {
+        let Some((first, last)) = points.span() else { return };
+        put_u64(&mut self.bytes, points.len() as u64);
+        put_i64(&mut self.bytes, first.wrapping_sub(self.span.map_or(0, |span| span.1)));
+        put_times(&mut self.bytes, &points.times);
+        put_values(&mut self.bytes, &points.values, scale);
+        self.span = Some((self.span.map_or(first, |span| span.0), last));
+        self.len += points.len();
     }
 
-    /// First and last time.
-    pub(crate) fn span(&self) -> (i64, i64) {
+    /// Whether points from `time` on may be added.
+    pub(crate) fn ends_before(&self, time: i64) -> bool {
+        self.span.is_none_or(|(_, last)| last < time)
+    }
+
+    /// First and last time; `None` without a point.
+    pub(crate) fn span(&self) -> Option<(i64, i64)> {
         self.span
     }
 
-    /// Rough bytes taken.
+    /// Points in it.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Gives back room that it does not need; it grows no more.
+    pub(crate) fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+    }
+
+    /// Bytes of the compressed points.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.len() + size_of::<Self>() + 32
+        self.bytes.len()
     }
 
     /// Appends the points to `out`.
     pub(crate) fn append_to(&self, out: &mut Points) {
-        let mut input = &*self.bytes;
-        // Only what `seal` wrote is ever read here; the `Option` is the codec's.
-        let _ = take_times(&mut input, self.span.0, self.len, &mut out.times)
-            .and_then(|()| take_values(&mut input, self.len, &mut out.values));
+        let mut input = self.bytes.as_slice();
+        let mut last = 0;
+        // Only what `add` wrote is ever read here; the `Option` is the codec's.
+        while !input.is_empty() && take_chunk(&mut input, &mut last, out).is_some() {}
     }
+}
+
+fn take_chunk(input: &mut &[u8], last: &mut i64, out: &mut Points) -> Option<()> {
+    let len = usize::try_from(take_u64(input)?).ok()?;
+    let first = last.wrapping_add(take_i64(input)?);
+    take_times(input, first, len, &mut out.times)?;
+    take_values(input, len, &mut out.values)?;
+    *last = out.times.last().copied()?;
+    Some(())
 }
 
 fn put_times(out: &mut Vec<u8>, times: &[i64]) {
@@ -149,9 +175,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_sealed_comes_back_bit_for_bit(
+        fn what_is_added_comes_back_bit_for_bit(
             steps in prop::collection::vec((1_i64..5, any::<u64>(), -1000_i32..1000), 1..200),
-            decimal in any::<bool>(), even in any::<bool>(), scale in 0_i8..=9,
+            decimal in any::<bool>(), even in any::<bool>(), mut scale in 0_i8..=9, chunk in 1_usize..70,
         ) {
             let mut points = Points::default();
             let mut time = -7;
@@ -160,21 +186,28 @@ mod tests {
                 let value = if decimal { f64::from(short) / 100.0 } else { f64::from_bits(bits) };
                 points.push(time, value);
             }
-            let block = Block::seal(&points, &mut { scale });
+            let mut block = Block::default();
+            for (times, values) in points.times.chunks(chunk).zip(points.values.chunks(chunk)) {
+                prop_assert!(block.ends_before(times[0]));
+                block.add(&Points { times: times.to_vec(), values: values.to_vec() }, &mut scale);
+            }
             let mut read = Points::default();
             block.append_to(&mut read);
             let bits = |points: &Points| points.values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
             prop_assert_eq!(&read.times, &points.times);
             prop_assert_eq!(bits(&read), bits(&points));
-            prop_assert_eq!(Some(block.span()), points.span());
+            prop_assert_eq!((block.span(), block.len()), (points.span(), points.len()));
         }
     }
 
     #[test]
     fn a_steady_series_of_short_decimals_takes_two_bytes_a_point() {
-        let times = (0..120).map(|n| 1_795_418_000_000 + n * 10_000).collect();
-        let values = (0..120).map(|n| 40.0 + f64::from(n % 7) / 10.0).collect();
-        let block = Block::seal(&Points { times, values }, &mut 0);
-        assert!(block.bytes.len() <= 2 * 120, "{} bytes", block.bytes.len());
+        let (mut block, mut scale) = (Block::default(), 0);
+        for chunk in 0..8_i64 {
+            let times = (0..16).map(|n| 1_795_418_000_000 + (16 * chunk + n) * 10_000).collect();
+            let values = (0..16).map(|n| 40.0 + f64::from(n % 7) / 10.0).collect();
+            block.add(&Points { times, values }, &mut scale);
+        }
+        assert!(block.bytes() <= 2 * 128, "{} bytes", block.bytes());
     }
 }

@@ -16,8 +16,9 @@ pub struct StoreConfig {
     /// `0s` syncs every batch. Default 200 ms: a sync costs under 5 ms.
     #[serde(with = "human_duration")]
     pub sync_interval: Duration,
-    /// Size of the WAL file at which recent samples are written to a segment and the next file begun; a
-    /// start after a crash reads at most twice this. Default 16 MiB, 4 to 5 million samples.
+    /// Size of the WAL file at which recent samples are written to a segment and the next file begun; up to
+    /// six times this while there are fewer than 128 samples of each series. Default 16 MiB, 4 to 5 million
+    /// samples.
     pub wal_file_size: Bytes,
     /// Memory for samples not yet in a segment. Default 128 MiB, about 8 million samples.
     pub memory_budget: Bytes,

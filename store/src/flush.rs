@@ -25,6 +25,9 @@ pub struct Upkeep {
     state: Arc<State>,
 }
 
+/// How many times its size the log may have while there are few samples of each series in it.
+const SPARSE: u64 = 6;
+
 /// Between two looks at whether a flush is due.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -183,7 +186,10 @@ impl State {
 
     fn flush_if_due(&self) -> Result<(), StoreError> {
         let wal_len = self.log.as_ref().map_or(0, |log| log.lock().wal.file_len());
-        let wal_full = wal_len >= self.config.wal_file_size.get();
+        // With many series a file fills with few samples of each: then a segment would be mostly index.
+        let limit = self.config.wal_file_size.get();
+        let dense = self.live.read().active.is_dense();
+        let wal_full = wal_len >= limit && dense || wal_len >= limit.saturating_mul(SPARSE);
         let aged = {
             let live = self.live.read();
             let age = self.clock.now().since(Timestamp(live.active_since));

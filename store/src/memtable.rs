@@ -1,7 +1,7 @@
 //! Recent samples in memory, by metric and series, until they are in a segment.
 //!
-//! Each series has an open head of at most [`HEAD`] points and sealed blocks that never change, so that a
-//! snapshot shares the blocks and copies only the heads.
+//! Each series has an open head of at most [`HEAD`] points, a block that they are compressed into, and
+//! blocks of [`BLOCK`] points that never change: a snapshot shares those and copies the rest.
 
 use crate::batch::Batch;
 use crate::block::Block;
@@ -11,11 +11,14 @@ use crate::series::{ByNumber, Series};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// Points in an open head before it is sealed.
-pub(crate) const HEAD: usize = 120;
+/// Points in an open head before they are compressed.
+const HEAD: usize = 16;
+/// Points in a block before it is sealed.
+const BLOCK: usize = 128;
 
-/// Rough bytes that one series takes besides its points.
-const SERIES_BYTES: usize = 400;
+/// Rough bytes that one series takes besides its compressed points, and a sealed block besides its.
+const SERIES_BYTES: usize = 500;
+const BLOCK_BYTES: usize = 96;
 
 /// Samples by series.
 #[derive(Debug, Default)]
@@ -36,9 +39,10 @@ pub(crate) struct Memtable {
 struct Held {
     series: Series,
     sealed: Vec<Arc<Block>>,
+    open: Block,
     head: Points,
     sorted: bool,
-    /// The decimal scale of the last block.
+    /// The decimal scale of the last points compressed.
     scale: i8,
 }
 
@@ -79,8 +83,7 @@ impl Memtable {
                 }
                 Held::new(series.clone())
             });
-            let (more, less) = held.push(time, value);
-            *bytes = (*bytes + more).saturating_sub(less);
+            *bytes += held.push(time, value);
             series.note(time, value);
             self.samples += 1;
             if self.window.is_none_or(|window| !window.holds(time)) {
@@ -138,6 +141,11 @@ impl Memtable {
         self.bytes
     }
 
+    /// Whether there are enough samples of each series for a segment to be worth its index.
+    pub(crate) fn is_dense(&self) -> bool {
+        self.samples >= BLOCK as u64 * self.held.len() as u64
+    }
+
     /// Samples taken in, repeated times included.
     pub(crate) fn samples(&self) -> u64 {
         self.samples
@@ -155,36 +163,46 @@ impl Memtable {
 
 impl Held {
     fn new(series: Series) -> Self {
-        let (sealed, head) = (Vec::new(), Points::default());
-        Self { series, sealed, head, sorted: true, scale: 0 }
+        let (sealed, open, head) = (Vec::new(), Block::default(), Points::default());
+        Self { series, sealed, open, head, sorted: true, scale: 0 }
     }
 
-    /// Takes a point in and returns the bytes that it added and that it freed.
-    fn push(&mut self, time: i64, value: f64) -> (usize, usize) {
+    /// Takes a point in and returns the bytes that this takes.
+    fn push(&mut self, time: i64, value: f64) -> usize {
         if self.head.times.last() == Some(&time)
             && let Some(last) = self.head.values.last_mut()
         {
             *last = value; // same series and time: the later one wins
-            return (0, 0);
+            return 0;
         }
         self.sorted &= self.head.push(time, value);
         if self.head.len() < HEAD {
-            return (16, 0);
+            return 0;
         }
         if !self.sorted {
             self.head.settle();
         }
-        let block = Block::seal(&self.head, &mut self.scale);
-        let bytes = block.bytes();
-        self.sealed.push(Arc::new(block));
+        let mut bytes = 0;
+        let follows = self.head.span().is_none_or(|(first, _)| self.open.ends_before(first));
+        if !follows || self.open.len() >= BLOCK {
+            let mut block = std::mem::take(&mut self.open);
+            block.shrink();
+            self.sealed.push(Arc::new(block));
+            bytes += BLOCK_BYTES;
+        }
+        let before = self.open.bytes();
+        self.open.add(&self.head, &mut self.scale);
         self.head.clear();
         self.sorted = true;
-        (bytes, (HEAD - 1) * 16)
+        bytes + self.open.bytes() - before
     }
 
     fn runs(&self) -> Runs {
         let mut runs: Vec<Run> =
             self.sealed.iter().map(|block| Run::Sealed(Arc::clone(block))).collect();
+        if self.open.span().is_some() {
+            runs.push(Run::Sealed(Arc::new(self.open.clone())));
+        }
         if !self.head.is_empty() {
             let mut head = self.head.clone();
             if !self.sorted {

@@ -120,7 +120,7 @@ impl Run {
     pub(crate) fn span(&self) -> Option<(i64, i64)> {
         match self {
             Self::Open(points) => points.span(),
-            Self::Sealed(block) => Some(block.span()),
+            Self::Sealed(block) => block.span(),
         }
     }
 
@@ -153,7 +153,9 @@ mod tests {
                 list.push(if list.len() % 2 == 0 || points.is_empty() {
                     Run::Open(Arc::new(points))
                 } else {
-                    Run::Sealed(Arc::new(Block::seal(&points, &mut 0)))
+                    let mut block = Block::default();
+                    block.add(&points, &mut 0);
+                    Run::Sealed(Arc::new(block))
                 });
             }
             let mut merged = Points::merge(&list);
