@@ -20,7 +20,8 @@ pub struct StoreConfig {
     /// six times this while there are fewer than 128 samples of each series. Default 16 MiB, 4 to 5 million
     /// samples.
     pub wal_file_size: Bytes,
-    /// Memory for samples not yet in a segment. Default 128 MiB, about 8 million samples.
+    /// Memory for samples not yet in a segment, besides half a KiB for each active series. Default 128 MiB,
+    /// about 40 million samples.
     pub memory_budget: Bytes,
     /// Age at which recent samples are written to a segment. Default 10 min.
     #[serde(with = "human_duration")]

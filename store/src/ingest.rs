@@ -154,7 +154,7 @@ impl State {
 
     /// Whether the active memtable has its half of the budget; the other half is for the frozen one.
     pub(crate) fn is_full(&self) -> bool {
-        self.live.read().active.bytes() >= self.config.memory_budget.as_usize() / 2
+        self.live.read().active.sample_bytes() >= self.config.memory_budget.as_usize() / 2
     }
 
     fn freeze_for_room(&self, log: &mut Log) -> Result<(), StoreError> {
@@ -221,7 +221,7 @@ pub fn open(config: StoreConfig, clock: Clock, registry: &Registry) -> Result<Op
     let half = config.memory_budget.as_usize() / 2;
     let replayed = replay(&data, flushed, Access::Write, &index, |sequence, batch| {
         active.insert(sequence, &batch);
-        if active.bytes() >= half {
+        if active.sample_bytes() >= half {
             persist(&config, clock, &mut manifest, &std::mem::take(&mut active))?;
         }
         Ok(())
@@ -334,8 +334,8 @@ fn expose(state: &Arc<State>, registry: &Registry) {
     gauge("series", "Series that are active.", |state| state.index.len() as f64);
     gauge("memory_bytes", "Memory for samples not yet in a segment.", |state| {
         let live = state.live.read();
-        let frozen: usize = live.frozen.iter().map(|table| table.bytes()).sum();
-        (live.active.bytes() + frozen) as f64
+        let tables = live.frozen.iter().map(AsRef::as_ref).chain([&live.active]);
+        tables.map(|table| table.sample_bytes() + table.series_bytes()).sum::<usize>() as f64
     });
     gauge("segments", "Live segments.", |state| state.live.read().segments.len() as f64);
     gauge("segment_bytes", "Bytes of live segments on disk.", |state| {

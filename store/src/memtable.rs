@@ -75,7 +75,6 @@ impl Memtable {
             let time = time.millis();
             let Self { held, metrics, bytes, .. } = self;
             let held = held.entry(series.number()).or_insert_with(|| {
-                *bytes += SERIES_BYTES + series.key().text_len();
                 let metric = &series.key().metric;
                 match metrics.get_mut(metric) {
                     Some(numbers) => numbers.push(series.number()),
@@ -136,9 +135,14 @@ impl Memtable {
         self.windows.iter().copied()
     }
 
-    /// Rough bytes taken.
-    pub(crate) fn bytes(&self) -> usize {
+    /// Rough bytes that samples take; what the memory budget counts.
+    pub(crate) fn sample_bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Rough bytes that series take besides; bounded by the limits on series.
+    pub(crate) fn series_bytes(&self) -> usize {
+        self.held.len() * SERIES_BYTES
     }
 
     /// Whether there are enough samples of each series for a segment to be worth its index.
