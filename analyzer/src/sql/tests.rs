@@ -13,7 +13,9 @@ fn filled() -> (Opened, TempDir) {
     let store = store::open(config, Clock::system(), &Registry::new()).unwrap();
     let key = |x: &str| SeriesKey::new("c", Labels::from_pairs([("x", x)]));
     let series = ["1", "2"].map(|x| store.writer.series(&key(x)).unwrap());
-    let start = Clock::system().now().millis() - 300_000;
+    // Within one window of two hours at any time of the day, so that each flush makes one segment.
+    let now = Clock::system().now().millis();
+    let start = now - now % 7_200_000 - 3_600_000;
     for n in 0..300_i64 {
         // One a second, and from zero again at 200.
         let value = if n < 200 { n } else { n - 200 } as f64;
@@ -102,7 +104,8 @@ async fn every_limit_has_its_own_words() {
 async fn filters_on_labels_and_time_are_shown_as_pushed_down() {
     let (store, _dir) = filled();
     let query = Query::new(QueryConfig::default(), store.reader.clone()).unwrap();
-    let plan = |rest: &'static str| {
+    let plan = |rest: &str| {
+        let rest = rest.to_owned();
         let query = query.clone();
         async move { csv(&query, &format!("EXPLAIN SELECT value FROM c {rest}")).await.unwrap() }
     };
@@ -113,7 +116,9 @@ async fn filters_on_labels_and_time_are_shown_as_pushed_down() {
         label.contains("series_in_memory=1, labels=[x@0 = 1]") && !label.contains("FilterExec"),
         "{label}"
     );
-    let time = plan("WHERE time > now() - INTERVAL '10 seconds'").await;
+    let recent = csv(&query, "SELECT max(time) - INTERVAL '10 seconds' FROM c").await.unwrap();
+    let recent = recent.lines().nth(1).unwrap();
+    let time = plan(&format!("WHERE time > TIMESTAMP '{recent}'")).await;
     assert!(time.contains("segments=0, series_in_memory=2, time="), "{time}");
     let never = plan("WHERE x = 'no'").await;
     assert!(never.contains("segments=0, series_in_memory=0"), "{never}");
