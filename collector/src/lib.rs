@@ -76,3 +76,12 @@ pub async fn run(
     }
     Ok(())
 }
+
+/// Readers of bytes from the network, for the fuzzer.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// The uncompressed body of a remote-write request.
+    pub fn remote_write(body: &[u8]) {
+        crate::remote_write::fuzz(body);
+    }
+}

@@ -42,3 +42,26 @@ pub use reader::{Chunk, Reader, Scan, SegmentSummary, SeriesSummary, Snapshot};
 pub use segment::Resolution;
 pub use series::{Cardinality, Series, series_id};
 pub use wal::replay::Replayed;
+
+/// Readers of bytes from disk, for the fuzzer.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use crate::{StoreError, frame, manifest, wal};
+
+    /// A file of frames: the log's records, and the manifest's edits.
+    pub fn frames(bytes: &[u8]) {
+        let damage = frame::scan(bytes, 0, |frame| {
+            wal::record::take(frame.kind, &frame.payload);
+            Ok::<_, StoreError>(())
+        });
+        assert!(damage.is_ok_and(|damage| damage.torn_at.is_none_or(|at| at <= bytes.len())));
+    }
+
+    /// The payload of one frame of the log or the manifest, whose checksum would hide it from the fuzzer.
+    pub fn payload(kind: u8, payload: &[u8]) {
+        wal::record::take(kind, payload);
+        if let Some(edit) = manifest::take_edit(payload) {
+            assert_eq!(manifest::take_edit(&manifest::put_edit(&edit)), Some(edit));
+        }
+    }
+}

@@ -235,7 +235,7 @@ fn file_name(number: u64) -> String {
     format!("MANIFEST-{number:06}")
 }
 
-fn put_edit(edit: &Edit) -> Vec<u8> {
+pub(crate) fn put_edit(edit: &Edit) -> Vec<u8> {
     let mut out = Vec::new();
     put_u64(&mut out, edit.flushed.map_or(0, |flushed| flushed + 1));
     put_u64(&mut out, edit.remove.len() as u64);
@@ -269,7 +269,7 @@ fn put_edit(edit: &Edit) -> Vec<u8> {
     out
 }
 
-fn take_edit(payload: &[u8]) -> Option<Edit> {
+pub(crate) fn take_edit(payload: &[u8]) -> Option<Edit> {
     let input = &mut &*payload;
     let flushed = take_u64(input)?.checked_sub(1);
     let count = take_count(input, 1)?;

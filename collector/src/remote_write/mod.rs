@@ -258,5 +258,16 @@ impl Receiver {
     }
 }
 
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(body: &[u8]) {
+    if let Ok(request) = wire::decode(body) {
+        let samples: usize = request.series.iter().map(|series| series.samples).sum();
+        assert_eq!((samples, samples), (request.times.len(), request.values.len()));
+        for series in &request.series {
+            let _ = wire::series_key(&series.labels);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;
