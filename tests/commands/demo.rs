@@ -48,11 +48,11 @@ fn the_demo_answers_its_three_questions_and_ends_by_itself() {
         "SELECT value FROM process_resident_memory_bytes WHERE process = 'gateway' ORDER BY time DESC LIMIT 1",
     );
     assert!(memory[0].parse::<f64>().unwrap() > 1e6, "{memory:?}");
-    let modes = wait_rows(
-        &url,
-        "SELECT mode FROM (SELECT cpu, mode, rate(time, value) AS r FROM node_cpu_seconds_total WHERE time > now() - INTERVAL '1 minute' GROUP BY cpu, mode) GROUP BY mode HAVING sum(r) > 0",
-    );
-    assert!(modes.iter().any(|mode| mode == "idle"), "{modes:?}");
+    let modes = "SELECT mode FROM (SELECT cpu, mode, rate(time, value) AS r FROM node_cpu_seconds_total WHERE time > now() - INTERVAL '1 minute' GROUP BY cpu, mode) GROUP BY mode HAVING sum(r) > 0";
+    // The demo itself is at work; a busy machine need not be idle for a moment.
+    wait_for("processor time by mode", || {
+        wait_rows(&url, modes).iter().any(|mode| mode == "user").then_some(())
+    });
     let guide = demo.output();
     assert_eq!(guide.matches(" query").count(), 3, "{guide}");
     assert!(demo.wait().success(), "{}", demo.output());
