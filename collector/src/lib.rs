@@ -19,7 +19,7 @@ mod stage;
 mod target;
 
 pub use config::{BasicAuth, CollectorConfig, HostConfig, ProcessConfig, ScrapeConfig};
-pub use remote_write::{PushError, RemoteWrite};
+pub use remote_write::{PushError, RemoteWrite, Turn};
 pub use scrape::retry;
 pub use target::{TargetBoard, TargetStatus};
 

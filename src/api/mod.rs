@@ -31,6 +31,7 @@ pub(crate) struct Api {
     pub(crate) query: Query,
     pub(crate) board: TargetBoard,
     pub(crate) remote_write: RemoteWrite,
+    pub(crate) max_push: usize,
     pub(crate) registry: Registry,
     pub(crate) token: Option<Arc<str>>,
     pub(crate) clock: Clock,
@@ -68,9 +69,8 @@ pub(crate) async fn serve(
     config: &ApiConfig,
     stop: Stop,
 ) -> std::io::Result<()> {
-    let push_limit = DefaultBodyLimit::max(config.max_push_size.as_usize());
     let guarded = Router::new()
-        .route("/api/v1/write", post(push::remote_write).layer(push_limit))
+        .route("/api/v1/write", post(push::remote_write))
         .route("/api/v1/sql", post(query::sql))
         .route("/api/v1/targets", get(targets::targets))
         .route("/metrics", get(health::metrics))

@@ -48,6 +48,7 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
     let api = Api {
         query,
         remote_write,
+        max_push,
         board: board.clone(),
         registry: registry.clone(),
         token,

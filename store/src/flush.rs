@@ -185,7 +185,11 @@ impl State {
     }
 
     fn flush_if_due(&self) -> Result<(), StoreError> {
-        let wal_len = self.log.as_ref().map_or(0, |log| log.lock().wal.file_len());
+        let wal = self.log.as_ref().map(|log| {
+            let log = log.lock();
+            (log.wal.file_len(), log.wal.is_doubtful())
+        });
+        let (wal_len, doubtful) = wal.unwrap_or_default();
         // With many series a file fills with few samples of each: then a segment would be mostly index.
         let limit = self.config.wal_file_size.get();
         let dense = self.live.read().active.is_dense();
@@ -196,7 +200,7 @@ impl State {
             !live.active.is_empty() && age >= self.config.flush_interval
         };
         let room = self.live.read().frozen.is_empty();
-        if room && (aged || wal_full || self.is_full()) {
+        if room && (aged || wal_full || doubtful || self.is_full()) {
             self.freeze_active();
         }
         self.flush_frozen()?;

@@ -14,12 +14,18 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::{Batch, Series, StoreError, Times, Writer};
 use telemetry::{Counter, Registry};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// For the disk to confirm a request.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 
-/// Requests worked on at once; each holds its body decompressed.
+/// The right to have one request's body in memory. Dropping it lets the next request in.
+#[derive(Debug)]
+pub struct Turn {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// Requests worked on at once; each holds its body, as it came and decompressed.
 const AT_ONCE: usize = 4;
 
 /// A series that nobody sent for this long to twice this long is let go.
@@ -42,7 +48,7 @@ struct Receiver {
     max_body: usize,
     known: RwLock<Known>,
     turn: Mutex<Timestamp>,
-    at_once: Semaphore,
+    at_once: Arc<Semaphore>,
     samples: Counter,
     refused: Counter,
 }
@@ -89,19 +95,24 @@ impl RemoteWrite {
             max_body,
             known: RwLock::default(),
             turn: Mutex::new(clock.now()),
-            at_once: Semaphore::new(AT_ONCE),
+            at_once: Arc::new(Semaphore::new(AT_ONCE)),
             samples: counter("samples_total", "Samples received by remote-write."),
             refused: counter("refused_samples_total", "Samples of remote-write that were refused."),
         }))
     }
 
-    /// Takes in the snappy-compressed `body`. When this returns, its samples survive power loss and are
+    /// Waits until a body may be read into memory.
+    pub async fn turn(&self) -> Turn {
+        Turn { _permit: Arc::clone(&self.0.at_once).acquire_owned().await.ok() }
+    }
+
+    /// Takes in the snappy-compressed `body`, which was read in its `turn`. When this returns, its samples survive power loss and are
     /// seen by queries.
     ///
     /// # Errors
     /// [`PushError`] tells what was stored and whether sending it again is of use.
-    pub async fn take(&self, body: bytes::Bytes) -> Result<(), PushError> {
-        let Ok(_turn) = self.0.at_once.acquire().await else { return Ok(()) };
+    pub async fn take(&self, turn: Turn, body: bytes::Bytes) -> Result<(), PushError> {
+        let _turn = turn; // held until the end
         let receiver = Arc::clone(&self.0);
         let work = move || {
             let mut read = receiver.read(&body)?;

@@ -56,6 +56,10 @@ fn receiver(store: &Opened) -> RemoteWrite {
     RemoteWrite::new(store.writer.clone(), Clock::system(), 1 << 20, &Registry::new())
 }
 
+async fn take(receiver: &RemoteWrite, body: bytes::Bytes) -> Result<(), PushError> {
+    receiver.take(receiver.turn().await, body).await
+}
+
 fn count(store: &Opened) -> usize {
     let snapshot = store.reader.snapshot(None);
     let scans = snapshot.scan("cpu", &|_| true, i64::MIN, i64::MAX, 1).unwrap();
@@ -70,7 +74,7 @@ async fn a_push_is_seen_and_confirmed_after_a_sync_and_twice_the_same_is_stored_
     let now = Clock::system().now().millis();
     let rows = (0..50).map(|n| (now - 50_000 + n * 1000, n as f64)).collect::<Vec<_>>();
     let body = snappy(&encode(&[(key("a"), rows.clone()), (key("b"), rows)]));
-    let mut push = std::pin::pin!(receiver.take(body.clone()));
+    let mut push = std::pin::pin!(take(&receiver, body.clone()));
     let unsynced = tokio::time::timeout(Duration::from_millis(200), &mut push).await;
     assert!(unsynced.is_err(), "nothing syncs yet, so nothing may be confirmed");
     assert_eq!(count(&store), 100);
@@ -82,7 +86,7 @@ async fn a_push_is_seen_and_confirmed_after_a_sync_and_twice_the_same_is_stored_
         _ = &mut syncing => panic!("sync ended"),
     }
     tokio::select! {
-        outcome = receiver.take(body) => outcome.unwrap(),
+        outcome = take(&receiver, body) => outcome.unwrap(),
         _ = &mut syncing => panic!("sync ended"),
     }
     assert_eq!(count(&store), 100);
@@ -101,13 +105,13 @@ async fn what_is_refused_is_told_and_the_rest_is_stored() {
         (key("b"), vec![(now, 1.0), (now - 2 * 3_600_000, 0.5), (now + 3_600_000, 2.0)]),
     ];
     // Late is measured against what the series already has.
-    receiver.take(snappy(&encode(&[(key("b"), vec![(now - 1, 1.0)])]))).await.unwrap();
-    let told = receiver.take(snappy(&encode(&series))).await.unwrap_err().to_string();
+    take(&receiver, snappy(&encode(&[(key("b"), vec![(now - 1, 1.0)])]))).await.unwrap();
+    let told = take(&receiver, snappy(&encode(&series))).await.unwrap_err().to_string();
     assert!(
         told.starts_with("2 of 4 samples refused, the rest is stored: time too far off"),
         "{told}"
     );
-    let told = receiver.take(snappy(&encode(&[(key("c"), vec![(now, 1.0)])]))).await.unwrap_err();
+    let told = take(&receiver, snappy(&encode(&[(key("c"), vec![(now, 1.0)])]))).await.unwrap_err();
     assert!(told.to_string().contains("the number of series is over the limit of 2"), "{told}");
     assert_eq!(count(&store), 3);
 }
@@ -122,7 +126,7 @@ async fn bodies_that_are_no_request_or_too_large_are_refused() {
         (snappy(b"hello"), "no protobuf field at byte 2"),
         (snappy(&vec![0; 2 << 20]), "over the limit of 1048576"),
     ] {
-        let told = receiver.take(body).await.unwrap_err();
+        let told = take(&receiver, body).await.unwrap_err();
         assert!(matches!(&told, PushError::Malformed(text) if text.contains(expected)), "{told}");
     }
 }

@@ -55,10 +55,11 @@ impl State {
             Ok(Some(outputs)) => outputs,
             Ok(None) => return Ok(Outcome::GivenUp),
             Err(Failed { input: Some(at), error }) if error.is_damage() => {
-                if let Some(damaged) = inputs.get(at) {
-                    self.set_aside(damaged, &error);
-                }
-                return Ok(Outcome::Progress);
+                let Some(damaged) = inputs.get(at) else { return Ok(Outcome::GivenUp) };
+                self.set_aside(damaged, &error);
+                // If that could not be committed, as on a full disk, the next look must not come at once.
+                let still = log.lock().manifest.live().segments.contains_key(&damaged.meta.id);
+                return Ok(if still { Outcome::GivenUp } else { Outcome::Progress });
             }
             Err(Failed { error, .. }) => return Err(error),
         };

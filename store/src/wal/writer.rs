@@ -185,6 +185,11 @@ impl WalWriter {
         Ok(Some((handle, self.next - 1)))
     }
 
+    /// Whether something logged may not be on disk until a flush.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.doubtful.is_some()
+    }
+
     /// Notes that everything up to `flushed` is in segments.
     pub(crate) fn settle(&mut self, flushed: u64) {
         if self.doubtful.is_some_and(|doubtful| doubtful <= flushed) {
