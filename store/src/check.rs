@@ -46,6 +46,7 @@ pub struct Fault {
 /// # Errors
 /// A process writes to it, there is no store in it, it is of another version, or a file could not be read.
 pub fn check(dir: &Path) -> Result<Report, StoreError> {
+    must_be_a_store(dir)?;
     let _lock = DirLock::shared(&dir.join("LOCK"))?;
     let mut report = Report::default();
     let read = manifest::read(dir)?;
@@ -85,6 +86,7 @@ pub fn check(dir: &Path) -> Result<Report, StoreError> {
 /// # Errors
 /// A process uses it, it is of another version, or a file operation failed.
 pub fn repair(dir: &Path, clock: Clock) -> Result<Report, StoreError> {
+    must_be_a_store(dir)?;
     let mut report = Report::default();
     {
         let _lock = DirLock::exclusive(&dir.join("LOCK"), "forerunner store repair")?;
@@ -119,6 +121,12 @@ pub fn repair(dir: &Path, clock: Clock) -> Result<Report, StoreError> {
         report.samples += segment.samples;
     }
     Ok(report)
+}
+
+/// A mistyped directory is told as such, and no store is begun in it.
+fn must_be_a_store(dir: &Path) -> Result<(), StoreError> {
+    let is_one = dir.join("LOCK").exists() || dir.join("CURRENT").exists();
+    if is_one { Ok(()) } else { Err(StoreError::NoStore(dir.to_owned())) }
 }
 
 /// Sets aside what cannot be read, takes back what is not in the manifest, and returns the change to commit.

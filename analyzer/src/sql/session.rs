@@ -127,8 +127,14 @@ impl Query {
         let Some((name, _)) = missing.filter(|_| text.contains("not found")) else {
             return error.into();
         };
-        let name = name.rsplit('.').next().unwrap_or(name);
+        let (schema, name) = name.rsplit_once('.').unwrap_or(("", name));
         let metrics = self.0.reader.metrics();
+        if metrics.contains_key(name) {
+            let schema = schema.rsplit('.').next().unwrap_or(schema);
+            return QueryError::Invalid(format!(
+                "{schema} has nothing of {name}: rollups are made when a day is over, and last shows active series alone"
+            ));
+        }
         let near = metrics
             .keys()
             .map(|metric| (distance(metric, name), metric))

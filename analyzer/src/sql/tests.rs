@@ -146,6 +146,10 @@ async fn schemas_show_the_last_samples_and_the_rollups_and_tables_tell_of_the_st
         "SELECT resolution, sum(samples) > 0 FROM segments GROUP BY resolution ORDER BY resolution";
     let segments = csv(&query, sql).await.unwrap();
     assert_eq!(segments.lines().skip(1).collect::<Vec<_>>(), ["1h,true", "5m,true", "raw,true"]);
+    let other = filled();
+    let early = Query::new(QueryConfig::default(), other.0.reader.clone()).unwrap();
+    let told = early.run("SELECT * FROM rollup_5m.c", &[]).await.unwrap_err().to_string();
+    assert!(told.contains("rollup_5m has nothing of c"), "{told}");
     let told = query.run("SELECT * FROM rollup_5m.d", &[]).await.unwrap_err().to_string();
     assert!(told.contains("no metric or table is named d"), "{told}");
 }
