@@ -3,7 +3,12 @@
 use crate::harness::program::{Program, processes_with, query};
 use crate::harness::wait::wait_for;
 use rustix::process::Signal;
+use std::sync::{Mutex, PoisonError};
 use tempfile::TempDir;
+
+/// A demo takes the default ports when they are free, and lets go of them before its children listen: of
+/// two that start at once one could send its load to the other's gateway, and fail when that is killed.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A demo in a folder of its own, once it has printed its guide; and the monitor's URL.
 fn start(dir: &TempDir, more: &[&str]) -> (Program, String) {
@@ -32,6 +37,7 @@ fn wait_gone(dir: &TempDir) {
 
 #[test]
 fn the_demo_answers_its_three_questions_and_ends_by_itself() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = TempDir::new().unwrap();
     let (mut demo, url) = start(&dir, &["--for", "12s"]);
     let path = dir.path().to_str().unwrap().to_owned();
@@ -62,6 +68,7 @@ fn the_demo_answers_its_three_questions_and_ends_by_itself() {
 
 #[test]
 fn signals_end_the_whole_demo_and_even_a_kill_leaves_no_process_behind() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
         let dir = TempDir::new().unwrap();
         let (mut demo, _) = start(&dir, &[]);
@@ -78,6 +85,7 @@ fn signals_end_the_whole_demo_and_even_a_kill_leaves_no_process_behind() {
 
 #[test]
 fn a_killed_gateway_is_back_and_the_monitor_saw_it_go() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = TempDir::new().unwrap();
     let (_demo, url) = start(&dir, &[]);
     wait_rows(&url, "SELECT 1 FROM up WHERE job = 'gateway' AND value = 1");
