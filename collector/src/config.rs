@@ -1,10 +1,13 @@
 //! What to collect, from where and how often.
 
+use crate::relabel::RelabelConfig;
 use model::Bytes;
 use model::label::is_plain_label_name;
 use model::time::human_duration;
+use platform::tls::Tls;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,10 +65,33 @@ pub struct ScrapeConfig {
     /// The label `job` of every series from here.
     pub job: String,
     /// `host:port` of each target; it becomes the label `instance`.
+    #[serde(default)]
     pub targets: Vec<String>,
+    /// Files that list targets.
+    #[serde(default)]
+    pub file_sd_configs: Vec<FileSdConfig>,
+    /// Names that stand for targets.
+    #[serde(default)]
+    pub dns_sd_configs: Vec<DnsSdConfig>,
+    /// Rules for the labels of targets, `__address__`, `__scheme__`, `__metrics_path__`, `__param_<name>` and
+    /// `__meta_…` of discovery among them.
+    #[serde(default)]
+    pub relabel_configs: Vec<RelabelConfig>,
+    /// Rules for the labels of each series, its metric as `__name__`.
+    #[serde(default)]
+    pub metric_relabel_configs: Vec<RelabelConfig>,
+    /// `http` or `https`. Default `http`.
+    #[serde(default)]
+    pub scheme: Scheme,
+    /// Whom to trust over TLS, and who we are.
+    #[serde(default)]
+    pub tls_config: Option<TlsConfig>,
     /// The path of the metrics page. Default `/metrics`.
     #[serde(default = "default_path")]
     pub path: String,
+    /// Parameters of the URL.
+    #[serde(default)]
+    pub params: BTreeMap<String, String>,
     /// Between two scrapes. Default: the collector's interval.
     #[serde(default, with = "optional_duration")]
     pub interval: Option<Duration>,
@@ -99,6 +125,90 @@ pub struct ScrapeConfig {
     pub max_attempts: u32,
 }
 
+/// How a target is spoken to.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// In the clear.
+    #[default]
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+/// Files that list targets, in Prometheus' form: JSON or YAML lists of `{targets, labels}`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct FileSdConfig {
+    /// Paths, with `*` for any name.
+    pub files: Vec<String>,
+    /// Between two looks at them. Default 5 s.
+    #[serde(default = "five_seconds", with = "human_duration")]
+    pub refresh_interval: Duration,
+}
+
+/// Names that stand for targets.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct DnsSdConfig {
+    /// The names; one that ends with a dot is whole.
+    pub names: Vec<String>,
+    /// `SRV`, `A` or `AAAA`. Default `SRV`.
+    #[serde(default, rename = "type")]
+    pub kind: DnsKind,
+    /// The port of each address; `SRV` brings its own.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// Between two look-ups. Default 30 s.
+    #[serde(default = "half_a_minute", with = "human_duration")]
+    pub refresh_interval: Duration,
+    /// The name server to ask, `ip:port`. Default: those of the system.
+    #[serde(default)]
+    pub nameserver: Option<SocketAddr>,
+}
+
+/// What a name is looked up for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum DnsKind {
+    /// IPv4 addresses.
+    A,
+    /// IPv6 addresses.
+    Aaaa,
+    /// Services with their ports.
+    #[default]
+    Srv,
+}
+
+/// Whom to trust over TLS, and who we are.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// PEM file with the authorities to trust. Default: those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with our certificate chain.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file with its key.
+    pub key_file: Option<PathBuf>,
+    /// The name that a target's certificate must have. Default: the host in its address.
+    pub server_name: Option<String>,
+    /// Whether any certificate will do. Default no.
+    pub insecure_skip_verify: bool,
+}
+
+impl From<&TlsConfig> for Tls {
+    fn from(config: &TlsConfig) -> Self {
+        let TlsConfig { ca_file, cert_file, key_file, server_name, insecure_skip_verify } =
+            config.clone();
+        Self {
+            ca_file,
+            identity: cert_file.zip(key_file),
+            server_name,
+            insecure: insecure_skip_verify,
+        }
+    }
+}
+
 /// A name, and a file with the password, which is read at each scrape.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -125,6 +235,14 @@ pub struct ProcessConfig {
 
 fn yes() -> bool {
     true
+}
+
+fn five_seconds() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn half_a_minute() -> Duration {
+    Duration::from_secs(30)
 }
 
 fn default_path() -> String {
@@ -194,9 +312,15 @@ impl ScrapeConfig {
         if self.job.is_empty() {
             faults.push("collector.scrape: job is empty; give it a name".to_owned());
         }
-        if self.targets.is_empty() {
-            faults.push(format!("{place}: no targets; list them as \"host:port\""));
+        if self.targets.is_empty()
+            && self.file_sd_configs.is_empty()
+            && self.dns_sd_configs.is_empty()
+        {
+            faults.push(format!(
+                "{place}: no targets; list them as \"host:port\", or name file_sd_configs or dns_sd_configs"
+            ));
         }
+        self.check_discovery(&place, faults);
         for target in &self.targets {
             let port = target.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
             if !matches!(port, Some((host, Ok(_))) if !host.is_empty() && !host.contains('/')) {
@@ -227,6 +351,44 @@ impl ScrapeConfig {
             }
         }
         check_labels(&place, &self.labels, faults);
+    }
+}
+
+impl ScrapeConfig {
+    fn check_discovery(&self, place: &str, faults: &mut Vec<String>) {
+        for (at, config) in self.file_sd_configs.iter().enumerate() {
+            let place = format!("{place}: file_sd_configs[{at}]");
+            check_interval(&place, config.refresh_interval, faults);
+            for pattern in &config.files {
+                if let Err(error) = glob::Pattern::new(pattern) {
+                    faults.push(format!("{place}: {pattern:?} is no pattern: {error}"));
+                }
+            }
+        }
+        for (at, config) in self.dns_sd_configs.iter().enumerate() {
+            let place = format!("{place}: dns_sd_configs[{at}]");
+            check_interval(&place, config.refresh_interval, faults);
+            if config.kind != DnsKind::Srv && config.port.is_none() {
+                faults.push(format!("{place}: addresses need a port"));
+            }
+        }
+        for (name, rules) in [
+            ("relabel_configs", &self.relabel_configs),
+            ("metric_relabel_configs", &self.metric_relabel_configs),
+        ] {
+            for (at, rule) in rules.iter().enumerate() {
+                rule.faults(&format!("{place}: {name}[{at}]"), faults);
+            }
+        }
+        if let Some(tls) = &self.tls_config {
+            if tls.cert_file.is_some() != tls.key_file.is_some() {
+                faults.push(format!(
+                    "{place}: tls_config needs both cert_file and key_file, or neither"
+                ));
+            } else if let Err(error) = Tls::from(tls).client_config() {
+                faults.push(format!("{place}: tls_config: {error}"));
+            }
+        }
     }
 }
 

@@ -5,76 +5,91 @@
 //! `scrape/cycle` reads it into a batch with `up` and the scrape's own figures, `stage` appends it. Never
 //! knows what a value means, which rule reads it, or that Parquet exists.
 //!
-//! - `config`, `target`: what to scrape, and what is known of each target's health
+//! - `config`: what to scrape; `discovery/`, `relabel`: which targets there are and with what labels; `job`,
+//!   `target`: how they come and go, and what is known of each one's health
 //! - `remote_write/`: what Prometheus and its agents push
 //! - `host/`: the machine, one module for each kernel file; `process`: processes by pid or name
 
 mod config;
+mod discovery;
 mod host;
+mod job;
 mod process;
+mod relabel;
 mod remote_write;
 mod schedule;
 mod scrape;
 mod stage;
 mod target;
 
-pub use config::{BasicAuth, CollectorConfig, HostConfig, ProcessConfig, ScrapeConfig};
+pub use config::{
+    BasicAuth, CollectorConfig, DnsKind, DnsSdConfig, FileSdConfig, HostConfig, ProcessConfig,
+    Scheme, ScrapeConfig, TlsConfig,
+};
+pub use relabel::{Action, Anchored, RelabelConfig};
 pub use remote_write::{PushError, RemoteWrite, Turn};
 pub use scrape::retry;
 pub use target::{TargetBoard, TargetStatus};
 
-use platform::http::HttpClient;
+use job::{Job, Tools};
+use platform::PlatformError;
 use runtime::{Clock, Stop};
 use std::sync::Arc;
 use store::Writer;
 use telemetry::Registry;
 
-/// Collects until stopped: one task a target, one for the host, one for all processes.
-///
-/// # Errors
-/// A task panicked; none ends by itself.
-pub async fn run(
-    config: CollectorConfig,
+/// A collector ready to run.
+#[derive(Debug)]
+pub struct Collector {
+    config: Arc<CollectorConfig>,
+    jobs: Vec<Job>,
     writer: Writer,
     clock: Clock,
-    board: TargetBoard,
-    registry: Registry,
-    stop: Stop,
-) -> Result<(), tokio::task::JoinError> {
-    let meters = scrape::Meters::new(&registry);
-    let client = HttpClient::new();
-    let mut tasks = tokio::task::JoinSet::new();
-    for scrape in &config.scrape {
-        for target in target::targets(scrape, &config) {
-            let target = Arc::new(target);
-            let cycle = scrape::cycle::Cycle::new(
-                Arc::clone(&target),
-                writer.clone(),
-                client.clone(),
-                clock,
-                board.register(&target),
-                meters.clone(),
-            );
-            tasks.spawn(schedule::scrape(cycle, stop.clone()));
+}
+
+impl Collector {
+    /// Prepares all jobs; must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// A file of a job's TLS settings cannot be read, or the system's name servers could not be told.
+    pub fn new(
+        config: CollectorConfig,
+        writer: Writer,
+        clock: Clock,
+        board: TargetBoard,
+        registry: &Registry,
+    ) -> Result<Self, PlatformError> {
+        let config = Arc::new(config);
+        let meters = scrape::Meters::new(registry);
+        let tools = Tools { writer: writer.clone(), clock, board, meters };
+        let jobs = config.scrape.iter().map(|scrape| Job::new(scrape, &config, tools.clone()));
+        let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { config, jobs, writer, clock })
+    }
+
+    /// Collects until stopped: one task a target, one for the host, one for all processes.
+    ///
+    /// # Errors
+    /// A task panicked; none ends by itself.
+    pub async fn run(self, stop: Stop) -> Result<(), tokio::task::JoinError> {
+        let Self { config, jobs, writer, clock } = self;
+        let mut tasks = tokio::task::JoinSet::new();
+        for job in jobs {
+            tasks.spawn(job.run(stop.clone()));
         }
+        if config.host.enabled {
+            let interval = config.host.interval.unwrap_or(config.interval);
+            let labels = config.labels.clone();
+            tasks.spawn(host::run(interval, labels, writer.clone(), clock, stop.clone()));
+        }
+        if !config.process.is_empty() {
+            tasks.spawn(process::run((*config).clone(), writer, clock, stop));
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended?;
+        }
+        Ok(())
     }
-    if config.host.enabled {
-        let interval = config.host.interval.unwrap_or(config.interval);
-        tasks.spawn(host::run(
-            interval,
-            config.labels.clone(),
-            writer.clone(),
-            clock,
-            stop.clone(),
-        ));
-    }
-    if !config.process.is_empty() {
-        tasks.spawn(process::run(config, writer, clock, stop));
-    }
-    while let Some(ended) = tasks.join_next().await {
-        ended?;
-    }
-    Ok(())
 }
 
 /// Readers of bytes from the network, for the fuzzer.

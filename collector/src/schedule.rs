@@ -6,24 +6,21 @@ use model::Timestamp;
 use runtime::{Clock, Stop, Tick};
 use std::time::Duration;
 
-/// Scrapes one target at its interval until stopped.
-pub(crate) async fn scrape(mut cycle: Cycle, stop: Stop) {
+/// Scrapes one target at its interval until it is gone; then its series end.
+pub(crate) async fn scrape(mut cycle: Cycle, gone: Stop) {
     let target = cycle.target();
-    let mut ticks = Ticks::new(target.interval, offset(&target), cycle.clock());
-    while let Some(due) = ticks.next(&stop).await {
-        let next = due.plus(target.interval);
-        tokio::select! {
-            // A scrape is dropped whole: what was not appended was not acknowledged.
-            () = stop.wait() => return,
-            () = cycle.run(due, next) => {}
-        }
+    let interval = target.manner.interval;
+    let mut ticks = Ticks::new(interval, offset(&target), cycle.clock());
+    while let Some(due) = ticks.next(&gone).await {
+        cycle.run(due, due.plus(interval)).await;
     }
+    cycle.end().await;
 }
 
 /// A target's share of the interval, the same in every run.
 fn offset(target: &Target) -> Duration {
     let hash = twox_hash::XxHash3_64::oneshot(target.url.as_bytes());
-    let millis = u64::try_from(target.interval.as_millis()).unwrap_or(u64::MAX).max(1);
+    let millis = u64::try_from(target.manner.interval.as_millis()).unwrap_or(u64::MAX).max(1);
     Duration::from_millis(hash % millis)
 }
 

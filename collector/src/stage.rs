@@ -1,9 +1,11 @@
 //! Builds batches and appends them, keeping the handles of series between one batch and the next.
 
-use model::{Labels, SeriesKey, Timestamp};
+use crate::relabel::{RelabelConfig, relabel_series};
+use model::sample::STALE_BITS;
+use model::{Labels, MetricInfo, SeriesKey, Timestamp};
 use std::collections::HashMap;
 use std::sync::Arc;
-use store::{Batch, Series, StoreError, Times, Writer};
+use store::{Batch, Infos, Series, StoreError, Times, Writer};
 use tracing::warn;
 
 /// Rows for the next batch. Series that are refused are left out, counted, and told once.
@@ -16,6 +18,7 @@ pub(crate) struct Stage {
     series: Vec<Series>,
     values: Vec<f64>,
     times: Vec<Option<Timestamp>>,
+    infos: Infos,
     refused: usize,
     told: bool,
 }
@@ -31,25 +34,39 @@ impl Stage {
             series: Vec::new(),
             values: Vec::new(),
             times: Vec::new(),
+            infos: Infos::new(),
             refused: 0,
             told: false,
         }
     }
 
-    /// The handle of a series with our labels added, if the store takes it. A label of the same name that a
-    /// page set itself wins with `honor_labels`, else it stays as `exported_<name>`.
-    pub(crate) fn admit(&mut self, key: &SeriesKey, honor_labels: bool) -> Option<Series> {
+    /// The handle of a series with our labels added, if `rules` keep it and the store takes it. A label of the
+    /// same name that a page set itself wins with `honor_labels`, else it stays as `exported_<name>`.
+    pub(crate) fn admit(
+        &mut self,
+        key: &SeriesKey,
+        honor_labels: bool,
+        rules: &[RelabelConfig],
+    ) -> Option<Series> {
+        let labels = self.with_ours(key, honor_labels);
+        if rules.is_empty() {
+            return self.find(&SeriesKey::new(key.metric.clone(), labels));
+        }
+        let (metric, labels) = relabel_series(rules, &key.metric, &labels)?;
+        self.find(&SeriesKey::new(metric, labels))
+    }
+
+    fn with_ours(&self, key: &SeriesKey, honor_labels: bool) -> Labels {
         let ours = self.labels.iter().map(|(name, value)| (name.to_owned(), value));
         if honor_labels {
             let own = key.labels.iter().map(|(name, value)| (name.to_owned(), value));
-            let labels = Labels::from_pairs(ours.chain(own)); // of a repeated name the last stays
-            return self.find(&SeriesKey::new(key.metric.clone(), labels));
+            return Labels::from_pairs(ours.chain(own)); // of a repeated name the last stays
         }
         let exported = key.labels.iter().map(|(name, value)| match self.labels.get(name) {
             Some(_) => (format!("exported_{name}"), value),
             None => (name.to_owned(), value),
         });
-        self.find(&SeriesKey::new(key.metric.clone(), Labels::from_pairs(exported.chain(ours))))
+        Labels::from_pairs(exported.chain(ours))
     }
 
     fn find(&mut self, key: &SeriesKey) -> Option<Series> {
@@ -71,7 +88,7 @@ impl Stage {
         let series = match self.known.get(&key) {
             Some(series) => series.clone(),
             None => {
-                let Some(series) = self.admit(&key, false) else { return };
+                let Some(series) = self.admit(&key, false, &[]) else { return };
                 self.known.insert(key, series.clone());
                 series
             }
@@ -84,6 +101,23 @@ impl Stage {
         self.series.push(series);
         self.values.push(value);
         self.times.push(time);
+    }
+
+    /// Adds what is said of a metric, to go with the next batch.
+    pub(crate) fn describe(&mut self, metric: &str, say: impl FnOnce(&mut MetricInfo)) {
+        say(self.infos.entry(metric.into()).or_default());
+    }
+
+    #[cfg(test)]
+    pub(crate) fn said_nothing(&self) -> bool {
+        self.infos.is_empty()
+    }
+
+    /// Adds a staleness mark for each reading of our own.
+    pub(crate) fn end_own(&mut self) {
+        for series in std::mem::take(&mut self.known).into_values() {
+            self.push_series(series, f64::from_bits(STALE_BITS), None);
+        }
     }
 
     /// The series of the rows so far.
@@ -128,10 +162,14 @@ impl Stage {
         let values = std::mem::take(&mut self.values);
         let batch = Batch { series: Arc::clone(&self.layout), values, times };
         self.truncate(0);
-        let writer = self.writer.clone();
+        let (writer, infos) = (self.writer.clone(), std::mem::take(&mut self.infos));
         // The store's write may wait for a slow disk, which must not stop the other targets.
-        match tokio::task::spawn_blocking(move || writer.append(batch)).await {
-            Ok(outcome) => outcome.map(|_| ()),
+        let append = move || {
+            writer.append(batch)?;
+            if infos.is_empty() { Ok(()) } else { writer.describe(infos) }
+        };
+        match tokio::task::spawn_blocking(append).await {
+            Ok(outcome) => outcome,
             Err(_) => Err(StoreError::Backlog),
         }
     }

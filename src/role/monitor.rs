@@ -7,7 +7,7 @@ use crate::cli::RoleArgs;
 use crate::config::Config;
 use crate::exit::{self, Failure};
 use analyzer::Query;
-use collector::{RemoteWrite, TargetBoard};
+use collector::{Collector, RemoteWrite, TargetBoard};
 use runtime::{Clock, Tasks};
 use serde_json::json;
 use std::sync::Arc;
@@ -57,8 +57,7 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
 
     let mut tasks = Tasks::new(stop);
     let upkeep = Arc::new(upkeep);
-    let (sync, flush, merge, verify) =
-        (Arc::clone(&upkeep), Arc::clone(&upkeep), Arc::clone(&upkeep), upkeep);
+    let [sync, flush, merge, verify] = std::array::from_fn(|_| Arc::clone(&upkeep));
     tasks.spawn("wal-sync", |stop| async move { sync.run_sync(stop).await });
     tasks.spawn("flush", |stop| async move { flush.run_flush(stop).await });
     tasks.spawn("compaction", |stop| async move { merge.run_compaction(stop).await });
@@ -68,10 +67,10 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
         stop.wait().await;
         Ok::<_, StoreError>(())
     });
-    let collecting = config.collector.clone();
-    tasks.spawn("collector", |stop| {
-        collector::run(collecting, writer, Clock::system(), board, registry, stop)
-    });
+    let collector =
+        Collector::new(config.collector.clone(), writer, Clock::system(), board, &registry)
+            .map_err(exit::with(exit::CONFIG))?;
+    tasks.spawn("collector", |stop| collector.run(stop));
     let api_config = config.api.clone();
     tasks.spawn("api", |stop| async move { api::serve(listener, api, &api_config, stop).await });
 
@@ -79,5 +78,7 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
     let addresses = json!({ "api": address.to_string() });
     tell_ready(Some(&config.store.dir.join(ADDRESS)), &addresses)?;
     tell_ready(args.ready_file.as_deref(), &addresses)?;
-    tasks.run(GRACE).await.map_err(exit::with(exit::SOFTWARE))
+    tasks.run(GRACE).await.map_err(exit::with(exit::SOFTWARE))?;
+    let closing = tokio::task::spawn_blocking(move || upkeep.close()).await;
+    closing.map_err(exit::with(exit::SOFTWARE))?.map_err(exit::with(exit::UNAVAILABLE))
 }

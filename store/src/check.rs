@@ -4,6 +4,7 @@
 //! those that cannot be read, and cuts the log where it is torn. It deletes nothing: what it takes out of
 //! use lies in `quarantine/`.
 
+use crate::info::InfoTable;
 use crate::manifest::{self, Edit, Manifest};
 use crate::segment::read::{SegmentStream, describe};
 use crate::segment::{Resolution, Segment, SegmentMeta, day_folder};
@@ -76,7 +77,8 @@ pub fn check(dir: &Path) -> Result<Report, StoreError> {
         report.fault(folder, "no segment of the manifest", "is taken back if it can be read");
     }
     let index = SeriesIndex::new(&StoreConfig::default());
-    report.log = replay(dir, read.live.flushed, Access::Read, &index, |_, _| Ok(()))?;
+    report.log =
+        replay(dir, read.live.flushed, Access::Read, &index, &InfoTable::default(), |_, _| Ok(()))?;
     report.log_faults(dir);
     Ok(report)
 }
@@ -178,8 +180,8 @@ fn take_back(dir: &Path, folder: &Path) -> Result<SegmentMeta, StoreError> {
     meta.folder = day_folder(meta.resolution, meta.span.0).join(&id);
     let target = dir.join(&meta.folder);
     if target != folder {
-        if let Some(parent) = target.parent() {
-            durable::create_dir(parent)?;
+        if let Some(parent) = meta.folder.parent() {
+            durable::create_dir_in(dir, parent)?;
         }
         durable::rename(folder, &target)?;
     }
@@ -221,8 +223,8 @@ fn durable_list(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
 
 /// Moves a segment to the quarantine and returns where it lies there.
 pub(crate) fn set_aside(dir: &Path, folder: &Path, id: &str) -> Result<PathBuf, StoreError> {
-    let target = dir.join("quarantine").join(format!("segment-{id}"));
-    durable::create_dir(&dir.join("quarantine"))?;
+    let quarantine = durable::create_dir_in(dir, Path::new("quarantine"))?;
+    let target = quarantine.join(format!("segment-{id}"));
     durable::rename(folder, &target)?;
     Ok(target)
 }

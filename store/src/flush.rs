@@ -3,13 +3,14 @@
 //! [`Upkeep`] is what must run in the background: the sync of the log and the flush with retention.
 
 use crate::compaction::Outcome;
+use crate::info::InfoTable;
 use crate::manifest::{Edit, Manifest};
 use crate::memtable::Memtable;
 use crate::segment::write::{SegmentWriter, Spec};
 use crate::segment::{Resolution, Segment, SegmentMeta};
 use crate::state::State;
 use crate::wal::writer::drop_flushed;
-use crate::{StoreConfig, StoreError, retention};
+use crate::{StoreConfig, StoreError, clean, retention};
 use model::Timestamp;
 use platform::{crash_point, durable};
 use runtime::{Backoff, Clock, Jitter, Stop, Tick};
@@ -22,7 +23,7 @@ use ulid::Ulid;
 /// The background work of an open store.
 #[derive(Debug)]
 pub struct Upkeep {
-    state: Arc<State>,
+    pub(crate) state: Arc<State>,
 }
 
 /// How many times its size the log may have while there are few samples of each series in it.
@@ -140,6 +141,20 @@ impl Upkeep {
         self.state.flush_frozen()
     }
 
+    /// Syncs the log and leaves the mark of a clean end. Call when nobody appends any more.
+    ///
+    /// # Errors
+    /// The log could not be synced, or the mark not be written.
+    pub fn close(&self) -> Result<(), StoreError> {
+        let Some(log) = &self.state.log else { return Ok(()) };
+        let mut log = log.lock();
+        self.state.sync_now(&mut log)?;
+        if log.wal.is_doubtful() || log.manifest.is_broken() {
+            return Ok(());
+        }
+        clean::leave_mark(&self.state.config.dir, log.wal.last_sequence())
+    }
+
     /// Compares every segment with its checksum and sets the damaged ones aside; blocks.
     pub fn verify_segments(&self) {
         let segments = Arc::clone(&self.state.live.read().segments);
@@ -152,7 +167,7 @@ impl Upkeep {
 }
 
 impl State {
-    fn sync(&self) {
+    pub(crate) fn sync(&self) {
         let Some(log) = &self.log else { return };
         let unsynced = log.lock().wal.unsynced();
         let outcome = match unsynced {
@@ -166,16 +181,39 @@ impl State {
             Ok(sequence) => {
                 self.meters.syncs.inc();
                 self.note_durable(sequence);
+                self.rotate_log(self.config.wal_file_size.get());
             }
             Err(error) => {
                 // After a failed sync the kernel may have dropped the pages: never sync that file again.
-                error!(%error, "write-ahead log could not be synced; beginning a new file and flushing");
-                self.meters.sync_failures.inc();
                 log.lock().wal.abandon();
-                self.freeze_active();
-                self.flush_wanted.notify_one();
+                self.distrust_log(&error);
             }
         }
+    }
+
+    /// Begins the log's next file when the open one has `limit` bytes: a start reads one file at a time, and
+    /// what is in segments goes file by file. Call when most of it is synced, for the rest is synced here.
+    pub(crate) fn rotate_log(&self, limit: u64) {
+        let Some(log) = &self.log else { return };
+        let mut log = log.lock();
+        if log.wal.file_len() < limit || log.wal.is_doubtful() {
+            return;
+        }
+        let last = log.wal.last_sequence();
+        match log.wal.rotate() {
+            Ok(()) => self.note_durable(last),
+            Err(error) => {
+                drop(log);
+                self.distrust_log(&error);
+            }
+        }
+    }
+
+    fn distrust_log(&self, error: &StoreError) {
+        error!(%error, "write-ahead log could not be synced; beginning a new file and flushing");
+        self.meters.sync_failures.inc();
+        self.freeze_active();
+        self.flush_wanted.notify_one();
     }
 
     fn freeze_active(&self) {
@@ -187,10 +225,10 @@ impl State {
     fn flush_if_due(&self) -> Result<(), StoreError> {
         let wal = self.log.as_ref().map(|log| {
             let log = log.lock();
-            (log.wal.file_len(), log.wal.is_doubtful())
+            (log.wal.held_len(), log.wal.is_doubtful())
         });
         let (wal_len, doubtful) = wal.unwrap_or_default();
-        // With many series a file fills with few samples of each: then a segment would be mostly index.
+        // With many series the log fills with few samples of each: then a segment would be mostly index.
         let limit = self.config.wal_file_size.get();
         let dense = self.live.read().active.is_dense();
         let wal_full = wal_len >= limit && dense || wal_len >= limit.saturating_mul(SPARSE);
@@ -215,7 +253,13 @@ impl State {
             let metas = write_segments(&self.config, self.clock, &frozen)?;
             let flushed = frozen.sequences().1;
             let segments = metas.len();
-            let edit = Edit { add: metas, flushed: Some(flushed), ..Edit::default() };
+            let infos = self.infos.fresh();
+            let edit = Edit {
+                add: metas,
+                flushed: Some(flushed),
+                infos: infos.clone(),
+                ..Edit::default()
+            };
             {
                 let mut log = log.lock();
                 let swapped = self.commit(&mut log, edit)?;
@@ -225,6 +269,7 @@ impl State {
                 live.frozen.remove(0);
                 log.wal.settle(flushed);
             }
+            self.infos.settle(&infos);
             self.note_durable(flushed);
             crash_point::pass("flush_before_wal_cut");
             drop_flushed(&self.config.dir, flushed)?;
@@ -259,10 +304,12 @@ pub(crate) fn persist(
     config: &StoreConfig,
     clock: Clock,
     manifest: &mut Manifest,
+    infos: &InfoTable,
     memtable: &Memtable,
 ) -> Result<(), StoreError> {
     let add = write_segments(config, clock, memtable)?;
-    manifest.commit(Edit { add, flushed: Some(memtable.sequences().1), ..Edit::default() })
+    let (flushed, infos) = (Some(memtable.sequences().1), infos.fresh());
+    manifest.commit(Edit { add, flushed, infos, ..Edit::default() })
 }
 
 /// Writes one segment for each window and moves it to its place; not yet committed.
@@ -301,8 +348,8 @@ pub(crate) fn new_id(clock: Clock) -> String {
 pub(crate) fn place(data: &Path, meta: &SegmentMeta) -> Result<(), StoreError> {
     crash_point::pass("segment_before_rename");
     let target = data.join(&meta.folder);
-    if let Some(parent) = target.parent() {
-        durable::create_dir(parent)?;
+    if let Some(parent) = meta.folder.parent() {
+        durable::create_dir_in(data, parent)?;
     }
     durable::rename(&data.join("tmp").join(&meta.id), &target)?;
     crash_point::pass("segment_after_rename");

@@ -3,7 +3,8 @@
 use crate::batch::{Batch, Times};
 use crate::check::{folders, set_aside};
 use crate::flush::{Upkeep, persist};
-use crate::manifest::{self, Manifest};
+use crate::info::{InfoTable, Infos};
+use crate::manifest::{self, Edit, Manifest};
 use crate::memtable::Memtable;
 use crate::reader::Reader;
 use crate::retention::SteadyTime;
@@ -11,7 +12,7 @@ use crate::series::{Series, SeriesIndex};
 use crate::state::{IndexCache, Live, Log, Meters, State};
 use crate::wal::replay::{Access, Replayed, replay};
 use crate::wal::writer::WalWriter;
-use crate::{StoreConfig, StoreError, wal};
+use crate::{StoreConfig, StoreError, clean, wal};
 use model::{MetricKind, SeriesKey, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use platform::durable;
@@ -92,6 +93,28 @@ impl Writer {
 }
 
 impl Writer {
+    /// Takes in what a target says of its metrics. What says nothing new costs a look-up each.
+    ///
+    /// # Errors
+    /// The log could not be written; nothing was taken in.
+    pub fn describe(&self, said: Infos) -> Result<(), StoreError> {
+        let Some(log) = &self.0.log else { return Ok(()) };
+        let longest = self.0.config.max_text_size.as_usize();
+        let news = self.0.infos.news(said, longest);
+        if news.is_empty() {
+            return Ok(());
+        }
+        let mut log = log.lock();
+        log.wal.append_info(&news).inspect_err(|_| self.0.meters.append_failures.inc())?;
+        self.0.infos.take(news);
+        Ok(())
+    }
+
+    /// The last sequence that survives power loss.
+    pub fn durable_sequence(&self) -> u64 {
+        *self.0.durable.borrow()
+    }
+
     /// Waits until memory has room again after [`StoreError::Backlog`].
     ///
     /// # Errors
@@ -178,12 +201,13 @@ impl State {
             error!(%error, "write-ahead log could not be synced; flushing what it holds");
             self.meters.sync_failures.inc();
         }
+        log.wal.note_frozen();
         let mut live = self.live.write();
         let frozen = std::mem::take(&mut live.active);
         live.frozen.push(Arc::new(frozen));
     }
 
-    fn sync_now(&self, log: &mut Log) -> Result<(), StoreError> {
+    pub(crate) fn sync_now(&self, log: &mut Log) -> Result<(), StoreError> {
         let Some((handle, sequence)) = log.wal.unsynced()? else { return Ok(()) };
         if let Err(error) = handle.sync() {
             self.meters.sync_failures.inc();
@@ -205,6 +229,7 @@ pub fn open(config: StoreConfig, clock: Clock, registry: &Registry) -> Result<Op
     let data = config.dir.clone();
     durable::create_dir(&data)?;
     let lock = DirLock::exclusive(&data.join("LOCK"), &format!("process {}", std::process::id()))?;
+    let is_new = !data.join("wal").exists();
     let mut manifest = match manifest::read(&data) {
         Ok(read) => {
             let damaged = read.damaged;
@@ -218,17 +243,29 @@ pub fn open(config: StoreConfig, clock: Clock, registry: &Registry) -> Result<Op
     let index = SeriesIndex::new(&config);
     let mut active = Memtable::default();
     let flushed = manifest.live().flushed;
+    let infos = InfoTable::new(manifest.live().infos.clone());
     let half = config.memory_budget.as_usize() / 2;
-    let replayed = replay(&data, flushed, Access::Write, &index, |sequence, batch| {
+    let mut replayed = replay(&data, flushed, Access::Write, &index, &infos, |sequence, batch| {
         active.insert(sequence, &batch);
         if active.sample_bytes() >= half {
-            persist(&config, clock, &mut manifest, &std::mem::take(&mut active))?;
+            persist(&config, clock, &mut manifest, &infos, &std::mem::take(&mut active))?;
         }
         Ok(())
     })?;
     let next = replayed.last_sequence.max(manifest.live().flushed).max(wal::last_name(&data)?) + 1;
-    let log = Log { wal: WalWriter::begin(&data, next)?, manifest };
-    let state = assemble(config, clock, registry, index, active, Some(log), lock);
+    replayed.clean = clean::take_mark(&data, next - 1)? || is_new;
+    if !replayed.clean && manifest.live() != &manifest::Live::default() {
+        // What was read may have been in the system's memory only: a sync of an earlier process may have
+        // failed, and trying it again would only seem to work.
+        manifest.begin_anew(Edit::default())?;
+    }
+    let mut wal = WalWriter::begin(&data, next, replayed.bytes)?;
+    if !replayed.clean && !active.is_empty() {
+        wal.doubt_before(next);
+    }
+    let log = Log { wal, manifest };
+    let parts = Parts { index, infos, active, log: Some(log), lock };
+    let state = assemble(config, clock, registry, parts);
     let segments =
         state.log.as_ref().map(|log| state.segments_of(log.lock().manifest.live(), false));
     state.live.write().segments = segments.unwrap_or_default();
@@ -253,30 +290,35 @@ pub fn open_read_only(dir: &Path, clock: Clock) -> Result<(Reader, Replayed), St
     let config = StoreConfig { dir: dir.to_owned(), ..StoreConfig::default() };
     let index = SeriesIndex::new(&config);
     let mut active = Memtable::default();
-    let replayed = replay(dir, live.flushed, Access::Read, &index, |sequence, batch| {
+    let infos = InfoTable::new(live.infos.clone());
+    let replayed = replay(dir, live.flushed, Access::Read, &index, &infos, |sequence, batch| {
         active.insert(sequence, &batch);
         Ok(())
     })?;
-    let state = assemble(config, clock, &Registry::new(), index, active, None, lock);
+    let parts = Parts { index, infos, active, log: None, lock };
+    let state = assemble(config, clock, &Registry::new(), parts);
     let segments = state.segments_of(&live, false);
     state.live.write().segments = segments;
     Ok((Reader::new(Arc::new(state)), replayed))
 }
 
-fn assemble(
-    config: StoreConfig,
-    clock: Clock,
-    registry: &Registry,
+/// What opening found.
+struct Parts {
     index: SeriesIndex,
+    infos: InfoTable,
     active: Memtable,
     log: Option<Log>,
     lock: DirLock,
-) -> State {
+}
+
+fn assemble(config: StoreConfig, clock: Clock, registry: &Registry, parts: Parts) -> State {
+    let Parts { index, infos, active, log, lock } = parts;
     let active_since = clock.now().millis();
     State {
         config,
         clock,
         index,
+        infos,
         log: log.map(Mutex::new),
         live: RwLock::new(Live { active, active_since, ..Live::default() }),
         flush_wanted: Notify::new(),
@@ -293,12 +335,13 @@ fn announce(state: &State, replayed: &Replayed) {
     state.meters.torn_bytes.add(replayed.torn_bytes);
     state.meters.damaged_bytes.add(replayed.damaged_bytes);
     state.meters.replayed.add(replayed.samples);
+    state.meters.clean_start.set(f64::from(u8::from(replayed.clean)));
     if replayed.unusable_frames > 0 {
         warn!(frames = replayed.unusable_frames, "frames of the write-ahead log could not be used");
     }
     info!(
         dir = %state.config.dir.display(), segments = state.live.read().segments.len(),
-        wal_files = replayed.files, replayed_samples = replayed.samples, torn_bytes = replayed.torn_bytes,
+        clean_end = replayed.clean, wal_files = replayed.files, replayed_samples = replayed.samples, torn_bytes = replayed.torn_bytes,
         "store opened"
     );
 }
@@ -349,5 +392,7 @@ fn expose(state: &Arc<State>, registry: &Registry) {
     });
 }
 
+#[cfg(test)]
+mod power_loss;
 #[cfg(test)]
 mod tests;

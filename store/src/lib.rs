@@ -8,18 +8,21 @@
 //! - `ingest`: the write path in one function, and opening a data directory
 //! - `frame`, `codec`, `wal/`: the log as bytes, written, replayed
 //! - `memtable`, `block`: recent samples, compressed; `segment/`: Parquet files; `manifest`: which of them are live
+//! - `info`: type, unit and help of metrics; `clean`: the mark of a clean end
 //! - `flush`: from memtable to segment; `compaction/`: from segments to fewer; `retention`: what to delete
 //! - `reader`: snapshots and scans; `check`: looks through a directory offline, and mends it
 
 mod batch;
 mod block;
 mod check;
+mod clean;
 mod codec;
 mod compaction;
 mod config;
 mod error;
 mod flush;
 mod frame;
+mod info;
 mod ingest;
 mod manifest;
 mod memtable;
@@ -36,6 +39,7 @@ pub use check::{Fault, Report, check, repair};
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use flush::Upkeep;
+pub use info::Infos;
 pub use ingest::{Appended, Opened, Writer, open, open_read_only};
 pub use points::Points;
 pub use reader::{Chunk, Reader, Scan, SegmentSummary, SeriesSummary, Snapshot};

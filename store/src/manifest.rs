@@ -6,7 +6,9 @@ use crate::codec::{
     put_i64, put_str, put_u64, take_array, take_count, take_i64, take_str, take_u64,
 };
 use crate::frame;
+use crate::info::Infos;
 use crate::segment::{MetricMeta, Resolution, SegmentMeta};
+use crate::wal::record::{put_info, take_info};
 use platform::durable::{self, AppendFile};
 use platform::{PlatformError, crash_point};
 use std::collections::BTreeMap;
@@ -29,6 +31,8 @@ pub(crate) struct Edit {
     pub(crate) remove: Vec<String>,
     /// The WAL is in segments up to here.
     pub(crate) flushed: Option<u64>,
+    /// What was said of metrics since the last edit.
+    pub(crate) infos: Infos,
 }
 
 /// What is live.
@@ -36,6 +40,7 @@ pub(crate) struct Edit {
 pub(crate) struct Live {
     pub(crate) segments: BTreeMap<String, SegmentMeta>,
     pub(crate) flushed: u64,
+    pub(crate) infos: Infos,
 }
 
 impl Live {
@@ -53,6 +58,7 @@ impl Live {
             self.segments.insert(meta.id.clone(), meta);
         }
         self.flushed = self.flushed.max(edit.flushed.unwrap_or(0));
+        self.infos.extend(edit.infos);
     }
 }
 
@@ -142,9 +148,7 @@ impl Manifest {
     /// Creates an empty one in a directory without.
     pub(crate) fn create(data: &Path) -> Result<Self, StoreError> {
         // Beside manifests that nothing names any more, if there are any, and after them.
-        let numbers = durable::list(data)?;
-        let numbers = numbers.iter().filter_map(|path| number_of(path.file_name()?.to_str()?));
-        let number = numbers.max().unwrap_or(0) + 1;
+        let number = last_number(data)? + 1;
         let file = begin(data, number, &Live::default())?;
         Ok(Self {
             data: data.to_owned(),
@@ -160,7 +164,8 @@ impl Manifest {
     pub(crate) fn open(data: &Path, read: Read) -> Result<Self, StoreError> {
         let path = data.join(file_name(read.number));
         let file = AppendFile::open_at(&path, read.sound_len)?;
-        let Read { live, number, edits, .. } = read;
+        let Read { live, edits, .. } = read;
+        let number = last_number(data)?; // higher than CURRENT's after an attempt that failed
         Ok(Self { data: data.to_owned(), file, number, edits, live, broken: false })
     }
 
@@ -172,12 +177,13 @@ impl Manifest {
         let mut next = self.live.clone();
         next.apply(edit.clone());
         if self.broken || self.edits >= EDITS_PER_FILE {
-            self.file = begin(&self.data, self.number + 1, &next)?;
-            let old = self.data.join(file_name(self.number));
-            (self.number, self.edits, self.broken) = (self.number + 1, 1, false);
+            self.broken = true;
+            // A number is used once: CURRENT may name a file that a failed attempt has begun.
+            self.number += 1;
+            self.file = begin(&self.data, self.number, &next)?;
+            (self.edits, self.broken) = (1, false);
             self.live = next;
-            durable::remove_file(&old)?;
-            return Ok(());
+            return self.drop_others();
         }
         let mut bytes = Vec::new();
         frame::put(&mut bytes, self.edits, EDIT, &put_edit(&edit));
@@ -193,10 +199,27 @@ impl Manifest {
         Ok(())
     }
 
-    /// Commits `edit` at the start of a new file, so that damage in the old one is left behind.
+    /// Commits `edit` at the start of a new file, so that damage in the old one is left behind, and what was
+    /// read of it but may not be on disk.
     pub(crate) fn begin_anew(&mut self, edit: Edit) -> Result<(), StoreError> {
         self.broken = true;
         self.commit(edit)
+    }
+
+    /// Whether the last commit failed.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Removes the files of other numbers; nothing names them any more.
+    fn drop_others(&self) -> Result<(), StoreError> {
+        for path in durable::list(&self.data)? {
+            let number = path.file_name().and_then(|name| number_of(name.to_str()?));
+            if number.is_some_and(|number| number != self.number) {
+                durable::remove_file(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// What is live.
@@ -208,7 +231,6 @@ impl Manifest {
 /// Writes manifest `number` with `live` as its first edit and makes it the current one.
 fn begin(data: &Path, number: u64, live: &Live) -> Result<AppendFile, StoreError> {
     let path = data.join(file_name(number));
-    durable::remove_file(&path)?; // left by a crash before CURRENT named it
     let mut file = AppendFile::create(&path)?;
     let mut start = Vec::new();
     put_u64(&mut start, u64::from(VERSION));
@@ -218,6 +240,7 @@ fn begin(data: &Path, number: u64, live: &Live) -> Result<AppendFile, StoreError
         add: live.segments.values().cloned().collect(),
         remove: Vec::new(),
         flushed: Some(live.flushed),
+        infos: live.infos.clone(),
     };
     frame::put(&mut bytes, 1, EDIT, &put_edit(&state));
     file.append(&bytes)?;
@@ -225,6 +248,13 @@ fn begin(data: &Path, number: u64, live: &Live) -> Result<AppendFile, StoreError
     crash_point::pass("manifest_before_current");
     durable::replace(&data.join(CURRENT), format!("{}\n", file_name(number)).as_bytes())?;
     Ok(file)
+}
+
+/// The highest number that a manifest in `data` has; 0 without.
+fn last_number(data: &Path) -> Result<u64, StoreError> {
+    let paths = durable::list(data)?;
+    let numbers = paths.iter().filter_map(|path| number_of(path.file_name()?.to_str()?));
+    Ok(numbers.max().unwrap_or(0))
 }
 
 fn number_of(name: &str) -> Option<u64> {
@@ -266,6 +296,7 @@ pub(crate) fn put_edit(edit: &Edit) -> Vec<u8> {
             }
         }
     }
+    put_info(&mut out, &edit.infos);
     out
 }
 
@@ -277,7 +308,10 @@ pub(crate) fn take_edit(payload: &[u8]) -> Option<Edit> {
         (0..count).map(|_| take_str(input).map(str::to_owned)).collect();
     let count = take_count(input, 20)?;
     let add: Option<Vec<SegmentMeta>> = (0..count).map(|_| take_meta(input)).collect();
-    Some(Edit { add: add?, remove: remove?, flushed })
+    let (add, remove) = (add?, remove?);
+    // Edits of before this was kept end here.
+    let infos = if input.is_empty() { Infos::new() } else { take_info(input)? };
+    Some(Edit { add, remove, flushed, infos })
 }
 
 fn take_meta(input: &mut &[u8]) -> Option<SegmentMeta> {
@@ -348,7 +382,7 @@ mod tests {
         let path = dir.path().join("MANIFEST-000001");
         let len = std::fs::metadata(&path).unwrap().len();
         manifest
-            .commit(Edit { add: vec![meta("3")], remove: vec!["1".into()], flushed: None })
+            .commit(Edit { add: vec![meta("3")], remove: vec!["1".into()], ..Edit::default() })
             .unwrap();
         let after = manifest.live().clone();
         let whole = std::fs::read(&path).unwrap();

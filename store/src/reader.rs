@@ -2,6 +2,7 @@
 //! series and times that are asked for, and nothing else.
 
 use crate::StoreError;
+use crate::info::Infos;
 use crate::memtable::{Memtable, Runs};
 use crate::points::{Points, Run};
 use crate::segment::read::{IndexEntry, SeriesReader};
@@ -131,6 +132,11 @@ impl Reader {
     /// Every label of every active metric with the number of its values, the most first.
     pub fn cardinality(&self) -> Vec<Cardinality> {
         self.state.index.cardinality()
+    }
+
+    /// What was said of each metric: type, unit, help.
+    pub fn infos(&self) -> Infos {
+        self.state.infos.all()
     }
 
     /// The names of all metrics, ascending, each with the names of its labels.

@@ -82,7 +82,7 @@ mod tests {
             metrics: [].into(),
         };
         let metas = [meta("c", 3_000), meta("a", 1_000), meta("b", 2_000), meta("a5", 1_000)];
-        Live { segments: metas.map(|meta| (meta.id.clone(), meta)).into(), flushed: 0 }
+        Live { segments: metas.map(|meta| (meta.id.clone(), meta)).into(), ..Live::default() }
     }
 
     fn gone(seconds: u64, bytes: u64) -> String {

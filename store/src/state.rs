@@ -1,5 +1,6 @@
 //! What the writer, the reader and the upkeep share: the log, the recent samples and the live segments.
 
+use crate::info::InfoTable;
 use crate::manifest::{Edit, Manifest};
 use crate::memtable::Memtable;
 use crate::retention::SteadyTime;
@@ -24,6 +25,7 @@ pub(crate) struct State {
     pub(crate) clock: Clock,
     pub(crate) steady: Mutex<SteadyTime>,
     pub(crate) index: SeriesIndex,
+    pub(crate) infos: InfoTable,
     /// `None` when opened for reading only. Locked before `live` where both are.
     pub(crate) log: Option<Mutex<Log>>,
     pub(crate) live: RwLock<Live>,
@@ -74,6 +76,7 @@ pub(crate) struct Meters {
     pub(crate) damaged_bytes: Counter,
     pub(crate) replayed: Counter,
     pub(crate) durable_sequence: telemetry::Gauge,
+    pub(crate) clean_start: telemetry::Gauge,
 }
 
 impl Meters {
@@ -120,6 +123,10 @@ impl Meters {
             durable_sequence: registry.gauge(
                 "forerunner_store_durable_sequence",
                 "Last log sequence that survives power loss.",
+            ),
+            clean_start: registry.gauge(
+                "forerunner_store_clean_start",
+                "1 when the run before ended as it should, 0 after a crash.",
             ),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! - `segments`: one row each: `segment`, `resolution`, `level`, `first_time`, `last_time`, `samples`,
 //!   `series`, `bytes`, `path`
+//! - `metrics`: what targets say of them: `metric`, `type`, `unit`, `help`
 //! - `cardinality`: one row for each label of each active metric: `metric`, `series`, `label`, `label_values`
 
 use super::table::time_type;
@@ -15,14 +16,18 @@ use std::sync::Arc;
 use store::Reader;
 
 /// Their names.
-pub(crate) const TABLES: [&str; 2] = ["segments", "cardinality"];
+pub(crate) const TABLES: [&str; 3] = ["segments", "cardinality", "metrics"];
 
 /// The table of that name.
 pub(crate) fn table(
     name: &str,
     reader: &Reader,
 ) -> Result<Arc<dyn TableProvider>, DataFusionError> {
-    let columns = if name == "segments" { segments(reader) } else { cardinality(reader) };
+    let columns = match name {
+        "segments" => segments(reader),
+        "cardinality" => cardinality(reader),
+        _ => metrics(reader),
+    };
     let fields: Vec<Field> = columns
         .iter()
         .map(|(name, array)| Field::new(*name, array.data_type().clone(), false))
@@ -71,5 +76,18 @@ fn cardinality(reader: &Reader) -> Vec<Column> {
         ("series", Arc::new(series)),
         ("label", Arc::new(labels)),
         ("label_values", Arc::new(values)),
+    ]
+}
+
+fn metrics(reader: &Reader) -> Vec<Column> {
+    let all = reader.infos();
+    let texts = |text: fn((&Box<str>, &model::MetricInfo)) -> String| -> ArrayRef {
+        Arc::new(all.iter().map(text).map(Some).collect::<StringArray>())
+    };
+    vec![
+        ("metric", texts(|(metric, _)| metric.to_string())),
+        ("type", texts(|(_, info)| info.kind.as_str().to_owned())),
+        ("unit", texts(|(_, info)| info.unit.to_string())),
+        ("help", texts(|(_, info)| info.help.to_string())),
     ]
 }

@@ -2,21 +2,21 @@
 //! one time and in one batch.
 
 use super::Meters;
+use super::client::JobClient;
 use super::fetch::{FetchError, Page, fetch};
 use super::retry::{Outcome, Policy};
+use crate::job::Tools;
 use crate::stage::Stage;
-use crate::target::{Target, TargetStatus};
-use model::Timestamp;
+use crate::target::{Manner, Place, Target};
 use model::exposition::Dialect;
-use model::exposition::parse::{Line, Malformed, Parser, Reason};
+use model::exposition::parse::{Line, Malformed, Parser, Reason, unescape};
 use model::sample::STALE_BITS;
-use parking_lot::Mutex;
-use platform::http::HttpClient;
+use model::{MetricKind, Timestamp};
 use runtime::{Clock, Jitter};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Series, Writer};
+use store::Series;
 use tracing::{debug, info, warn};
 
 /// Malformed lines of a page that are kept to be shown.
@@ -26,28 +26,23 @@ const SHOWN: usize = 10;
 #[derive(Debug)]
 pub(crate) struct Cycle {
     target: Arc<Target>,
-    client: HttpClient,
+    client: Arc<JobClient>,
     clock: Clock,
     jitter: Jitter,
     page: PageReader,
-    status: Arc<Mutex<TargetStatus>>,
+    place: Place,
     /// Failed attempts by reason, since our start.
     failures: BTreeMap<&'static str, u64>,
     meters: Meters,
 }
 
 impl Cycle {
-    pub(crate) fn new(
-        target: Arc<Target>,
-        writer: Writer,
-        client: HttpClient,
-        clock: Clock,
-        status: Arc<Mutex<TargetStatus>>,
-        meters: Meters,
-    ) -> Self {
-        let page = PageReader::new(Stage::new(writer, target.labels.clone()), &target);
-        let jitter = Jitter::random();
-        Self { target, client, clock, jitter, page, status, failures: BTreeMap::new(), meters }
+    pub(crate) fn new(target: Arc<Target>, tools: &Tools, client: Arc<JobClient>) -> Self {
+        let stage = Stage::new(tools.writer.clone(), target.labels.clone());
+        let page = PageReader::new(stage, &target.manner);
+        let (jitter, place) = (Jitter::random(), tools.board.register(&target));
+        let (clock, meters) = (tools.clock, tools.meters.clone());
+        Self { target, client, clock, jitter, page, place, failures: BTreeMap::new(), meters }
     }
 
     pub(crate) fn target(&self) -> Arc<Target> {
@@ -62,17 +57,14 @@ impl Cycle {
     pub(crate) async fn run(&mut self, due: Timestamp, next: Timestamp) {
         let start = self.clock.monotonic();
         // What remains after the last attempt is for reading and appending.
-        let guard = (self.target.interval / 20).min(Duration::from_millis(500));
+        let manner = &self.target.manner;
+        let guard = (manner.interval / 20).min(Duration::from_millis(500));
         let deadline = start + self.clock.until(next).saturating_sub(guard);
-        let policy = Policy::new(
-            self.target.max_attempts,
-            self.target.interval,
-            self.target.timeout,
-            deadline,
-        );
+        let policy = Policy::new(manner.max_attempts, manner.interval, manner.timeout, deadline);
+        let client = self.client.get();
         let Outcome { result, attempts, failures } = policy
             .run(&mut self.jitter, FetchError::is_transient, |deadline| {
-                fetch(&self.client, &self.target, deadline)
+                fetch(&client, &self.target, deadline)
             })
             .await;
         for failure in &failures {
@@ -91,6 +83,15 @@ impl Cycle {
             warn!(scrape_target = %self.target.url, %error, "scraped samples were not taken by the store");
         }
         self.meters.seconds.with([]).observe(start.elapsed().as_secs_f64());
+    }
+
+    /// Ends every series of the target, which is gone.
+    pub(crate) async fn end(mut self) {
+        self.page.mark_all_gone();
+        self.page.stage.end_own();
+        if let Err(error) = self.page.stage.append(self.clock.now()).await {
+            warn!(scrape_target = %self.target.url, %error, "the end of a target's series was not taken by the store");
+        }
     }
 
     fn add_figures(
@@ -126,7 +127,7 @@ impl Cycle {
         took: Duration,
     ) {
         let url = self.target.url.as_str();
-        let mut status = self.status.lock();
+        let mut status = self.place.status.lock();
         let was_up = status.up;
         (status.last_scrape, status.attempts, status.duration) = (Some(due), attempts, took);
         status.up = Some(result.is_ok());
@@ -183,15 +184,23 @@ struct Findings {
 #[derive(Debug)]
 struct PageReader {
     stage: Stage,
-    max_samples: usize,
-    honor_labels: bool,
-    honor_timestamps: bool,
+    manner: Arc<Manner>,
+    /// What the last page said of its metrics, in its order.
+    said: Vec<Said>,
     /// The last page's series, in its order.
     last: Vec<Known>,
     /// Pages begun so far.
     pages: u64,
     /// Whether the last page ended with a newline: then one that does not was cut.
     ends_with_newline: bool,
+}
+
+/// A `# TYPE`, `# UNIT` or `# HELP` line of the last page.
+#[derive(Debug)]
+struct Said {
+    word: u8,
+    metric: Box<str>,
+    text: Box<str>,
 }
 
 /// A series of the last page.
@@ -215,10 +224,9 @@ struct Handle {
 type Elsewhere = HashMap<Box<str>, Handle>;
 
 impl PageReader {
-    fn new(stage: Stage, target: &Target) -> Self {
-        let Target { max_samples, honor_labels, honor_timestamps, .. } = *target;
-        let (last, pages, ends_with_newline) = (Vec::new(), 0, false);
-        Self { stage, max_samples, honor_labels, honor_timestamps, last, pages, ends_with_newline }
+    fn new(stage: Stage, manner: &Arc<Manner>) -> Self {
+        let (last, said, pages, ends_with_newline) = (Vec::new(), Vec::new(), 0, false);
+        Self { stage, manner: Arc::clone(manner), said, last, pages, ends_with_newline }
     }
 
     fn read(&mut self, page: &Page) -> Result<Findings, FetchError> {
@@ -226,12 +234,18 @@ impl PageReader {
         let mut found = Findings::default();
         self.pages += 1;
         let start = self.stage.len();
-        let mut at = 0;
+        let (mut at, mut said) = (0, 0);
         let mut elsewhere: Option<Elsewhere> = None;
         while let Some(line) = parser.next_line() {
             let sample = match line {
                 Ok(Line::Sample(sample)) => sample,
-                Ok(_) => continue,
+                Ok(info) => {
+                    if said < self.manner.max_samples {
+                        self.note_said(said, &info, page.dialect);
+                        said += 1;
+                    }
+                    continue;
+                }
                 Err(malformed) => {
                     found.add(malformed);
                     continue;
@@ -245,16 +259,16 @@ impl PageReader {
                 found.add(Malformed { line, reason: Reason::CutPage, excerpt });
                 continue;
             }
-            if found.samples == self.max_samples {
+            if found.samples == self.manner.max_samples {
                 self.stage.truncate(start);
                 // Only what an earlier page had stays known, to be marked as gone.
                 self.last.retain(|known| known.handle.since < self.pages);
                 let rest = elsewhere.into_iter().flatten();
                 self.last.extend(rest.map(|(text, handle)| Known { text, handle }));
-                return Err(FetchError::TooManySamples(self.max_samples));
+                return Err(FetchError::TooManySamples(self.manner.max_samples));
             }
             found.samples += 1;
-            let time = sample.time.filter(|_| self.honor_timestamps);
+            let time = sample.time.filter(|_| self.manner.honor_timestamps);
             let timed = time.is_some();
             match self.last.get_mut(at) {
                 Some(known) if *known.text == *sample.series => known.handle.timed = timed,
@@ -264,7 +278,9 @@ impl PageReader {
                     let handle = match known.remove(sample.series) {
                         Some(handle) => Handle { timed, ..handle },
                         None => {
-                            let series = self.stage.admit(&parser.key(), self.honor_labels);
+                            let Manner { honor_labels, metric_relabel, .. } = &*self.manner;
+                            let key = parser.key();
+                            let series = self.stage.admit(&key, *honor_labels, metric_relabel);
                             Handle { series, timed, since: self.pages }
                         }
                     };
@@ -278,11 +294,45 @@ impl PageReader {
             }
             at += 1;
         }
+        self.said.truncate(said);
         let mut gone = self.drain(at);
         gone.extend(elsewhere.into_iter().flatten());
         self.mark_gone(start, gone);
         self.ends_with_newline = page.body.ends_with(b"\n");
         Ok(found)
+    }
+
+    /// Stages what the `at`-th line of its kind says, if the last page said something else there.
+    fn note_said(&mut self, at: usize, line: &Line<'_>, dialect: Dialect) {
+        let (word, metric, text) = match *line {
+            Line::Type(metric, kind) => (b't', metric, kind.as_str()),
+            Line::Unit(metric, unit) => (b'u', metric, unit),
+            Line::Help(metric, help) => (b'h', metric, help),
+            Line::Sample(_) => return,
+        };
+        if self
+            .said
+            .get(at)
+            .is_some_and(|it| it.word == word && *it.metric == *metric && *it.text == *text)
+        {
+            return;
+        }
+        let fresh = Said { word, metric: metric.into(), text: text.into() };
+        match self.said.get_mut(at) {
+            Some(said) => *said = fresh,
+            None => self.said.push(fresh),
+        }
+        self.stage.describe(metric, |info| match *line {
+            Line::Type(_, kind) => info.kind = kind,
+            Line::Unit(_, unit) => info.unit = unit.into(),
+            Line::Help(_, help) => info.help = unescape(help).into(),
+            Line::Sample(_) => {}
+        });
+        // In OpenMetrics the samples of counter `x` are named `x_total`; that is the table people look for.
+        if dialect == Dialect::OpenMetrics && matches!(line, Line::Type(_, MetricKind::Counter)) {
+            let table = format!("{metric}_total");
+            self.stage.describe(&table, |info| info.kind = MetricKind::Counter);
+        }
     }
 
     fn drain(&mut self, at: usize) -> Elsewhere {

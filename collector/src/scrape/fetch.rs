@@ -67,14 +67,14 @@ pub(crate) async fn fetch(
     target: &Target,
     deadline: Instant,
 ) -> Result<Page, FetchError> {
-    let seconds = target.timeout.as_secs_f64().to_string();
+    let seconds = target.manner.timeout.as_secs_f64().to_string();
     let mut headers = vec![
         ("accept", ACCEPT),
         ("accept-encoding", "gzip, zstd"),
         ("user-agent", concat!("forerunner/", env!("CARGO_PKG_VERSION"))),
         ("x-prometheus-scrape-timeout-seconds", &seconds),
     ];
-    let credentials = target.credentials.header()?;
+    let credentials = target.manner.credentials.header()?;
     headers.extend(credentials.as_ref().map(|value| ("authorization", value.as_str())));
     let answer = client.send(Method::GET, &target.url, &headers, Bytes::new(), deadline).await?;
     if answer.status != 200 {
@@ -82,7 +82,7 @@ pub(crate) async fn fetch(
     }
     let dialect = Dialect::from_content_type(answer.content_type.as_deref().unwrap_or_default());
     let encoding = answer.content_encoding.clone().unwrap_or_default();
-    let limit = target.max_body_size.as_usize();
+    let limit = target.manner.max_body_size.as_usize();
     let body = decode(&encoding, answer.body(limit).await?, limit)?;
     Ok(Page { body, dialect })
 }

@@ -1,5 +1,6 @@
 //! One scrape, from its tick to its batch.
 
+pub(crate) mod client;
 pub(crate) mod cycle;
 pub(crate) mod fetch;
 pub mod retry;

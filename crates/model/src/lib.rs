@@ -16,6 +16,6 @@ pub mod unit;
 
 pub use label::Labels;
 pub use sample::Sample;
-pub use series::{MetricKind, SeriesKey};
+pub use series::{MetricInfo, MetricKind, SeriesKey};
 pub use time::Timestamp;
 pub use unit::Bytes;

@@ -86,3 +86,37 @@ impl MetricKind {
         })
     }
 }
+
+/// What a target says of a metric.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetricInfo {
+    /// Its type.
+    pub kind: MetricKind,
+    /// Its unit, a word; empty where none was said.
+    pub unit: Box<str>,
+    /// What it means; empty where nothing was said.
+    pub help: Box<str>,
+}
+
+impl MetricInfo {
+    /// This, with `other` where this says nothing.
+    pub fn or(self, other: &Self) -> Self {
+        let text = |own: Box<str>, other: &str| if own.is_empty() { other.into() } else { own };
+        Self {
+            kind: if self.kind == MetricKind::Unknown { other.kind } else { self.kind },
+            unit: text(self.unit, &other.unit),
+            help: text(self.help, &other.help),
+        }
+    }
+
+    /// This with texts of at most `longest` bytes.
+    pub fn cut(mut self, longest: usize) -> Self {
+        for text in [&mut self.unit, &mut self.help] {
+            if text.len() > longest {
+                let end = text.floor_char_boundary(longest);
+                *text = text.get(..end).unwrap_or_default().into();
+            }
+        }
+        self
+    }
+}

@@ -4,8 +4,9 @@
 
 use crate::PlatformError;
 use crate::crash_point;
+use crate::fault::{Change, through};
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Makes the names in folder `path` durable.
@@ -16,17 +17,45 @@ pub fn sync_dir(path: &Path) -> Result<(), PlatformError> {
     if cfg!(windows) {
         return Ok(()); // a folder cannot be synced there; NTFS journals names
     }
-    File::open(path)
-        .and_then(|dir| dir.sync_all())
+    through(Change::SyncDir(path), || real_sync(|| File::open(path)?.sync_all()))
         .map_err(PlatformError::file("sync folder", path))
 }
 
-/// Creates a folder and its parents, durably.
+/// Creates a folder and its missing parents, durably.
 ///
 /// # Errors
 /// One of them could not be created or synced.
 pub fn create_dir(path: &Path) -> Result<(), PlatformError> {
-    fs::create_dir_all(path).map_err(PlatformError::file("create folder", path))?;
+    match parent(path) {
+        Some(above) if !above.is_dir() => create_dir(above)?,
+        _ => {}
+    }
+    make_dir(path)
+}
+
+/// Creates the folder `below` within `root`, durably: each name on the way is synced in the folder that it
+/// lies in, also where it is there already, for an earlier sync may have failed.
+///
+/// # Errors
+/// One of them could not be created or synced.
+pub fn create_dir_in(root: &Path, below: &Path) -> Result<PathBuf, PlatformError> {
+    let mut path = root.to_owned();
+    for part in below.components() {
+        path.push(part);
+        make_dir(&path)?;
+    }
+    Ok(path)
+}
+
+fn make_dir(path: &Path) -> Result<(), PlatformError> {
+    if !path.is_dir() {
+        match through(Change::MakeDir(path), || fs::create_dir(path)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(PlatformError::file("create folder", path)(error));
+            }
+            _ => {}
+        }
+    }
     parent(path).map_or(Ok(()), sync_dir)
 }
 
@@ -38,10 +67,10 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), PlatformError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let temporary = path.with_file_name(name);
-    let mut file = File::create(&temporary).map_err(PlatformError::file("create", &temporary))?;
-    file.write_all(content)
-        .and_then(|()| file.sync_all())
-        .map_err(PlatformError::file("write", &temporary))?;
+    remove_file(&temporary)?; // left by a crash
+    let mut file = AppendFile::create(&temporary)?;
+    file.append(content)?;
+    file.sync()?;
     crash_point::pass("replace_before_rename");
     rename(&temporary, path)
 }
@@ -52,7 +81,8 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), PlatformError> {
 /// The rename failed, or the target's folder could not be synced.
 pub fn rename(from: &Path, to: &Path) -> Result<(), PlatformError> {
     #[expect(clippy::disallowed_methods, reason = "the one durable rename")]
-    fs::rename(from, to).map_err(PlatformError::file("rename", from))?;
+    through(Change::Rename(from, to), || fs::rename(from, to))
+        .map_err(PlatformError::file("rename", from))?;
     parent(to).map_or(Ok(()), sync_dir)
 }
 
@@ -61,11 +91,10 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), PlatformError> {
 /// # Errors
 /// The file is there and could not be removed.
 pub fn remove_file(path: &Path) -> Result<(), PlatformError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(PlatformError::file("remove", path)(error))
-        }
-        _ => parent(path).map_or(Ok(()), sync_dir),
+    match through(Change::RemoveFile(path), || fs::remove_file(path)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(PlatformError::file("remove", path)(error)),
+        Ok(()) => parent(path).map_or(Ok(()), sync_dir),
     }
 }
 
@@ -74,8 +103,8 @@ pub fn remove_file(path: &Path) -> Result<(), PlatformError> {
 /// # Errors
 /// The folder is there and could not be removed.
 pub fn remove_dir(path: &Path) -> Result<(), PlatformError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+    match through(Change::RemoveDir(path), || fs::remove_dir_all(path)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(PlatformError::file("remove folder", path)(error))
         }
         _ => Ok(()),
@@ -111,11 +140,9 @@ impl AppendFile {
     /// # Errors
     /// It exists, or could not be created.
     pub fn create(path: &Path) -> Result<Self, PlatformError> {
-        let file = OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .open(path)
-            .map_err(PlatformError::file("create", path))?;
+        let new = || OpenOptions::new().append(true).create_new(true).open(path);
+        let file =
+            through(Change::Create(path), new).map_err(PlatformError::file("create", path))?;
         parent(path).map_or(Ok(()), sync_dir)?;
         Ok(Self { file, path: path.to_owned(), len: 0 })
     }
@@ -129,8 +156,8 @@ impl AppendFile {
             .append(true)
             .open(path)
             .map_err(PlatformError::file("open", path))?;
-        file.set_len(len)
-            .and_then(|()| file.sync_all())
+        let cut = through(Change::Truncate(path, len), || file.set_len(len));
+        cut.and_then(|()| through(Change::Sync(path), || real_sync(|| file.sync_all())))
             .map_err(PlatformError::file("cut the tail of", path))?;
         Ok(Self { file, path: path.to_owned(), len })
     }
@@ -140,9 +167,7 @@ impl AppendFile {
     /// # Errors
     /// Not all of them were written; the file may hold some. It must not be appended to again.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), PlatformError> {
-        self.file.write_all(bytes).map_err(PlatformError::file("append to", &self.path))?;
-        self.len += bytes.len() as u64;
-        Ok(())
+        self.write_all(bytes).map_err(PlatformError::file("append to", &self.path))
     }
 
     /// Makes all that was appended durable.
@@ -150,7 +175,8 @@ impl AppendFile {
     /// # Errors
     /// The system could not say that it is; the file must not be trusted or synced again.
     pub fn sync(&self) -> Result<(), PlatformError> {
-        self.file.sync_data().map_err(PlatformError::file("sync", &self.path))
+        through(Change::Sync(&self.path), || real_sync(|| self.file.sync_data()))
+            .map_err(PlatformError::file("sync", &self.path))
     }
 
     /// A second handle to the same file, so that a sync need not stop the appends.
@@ -178,6 +204,19 @@ impl AppendFile {
     }
 }
 
+impl Write for AppendFile {
+    /// Takes all of `bytes`, or fails as [`AppendFile::append`] does.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        through(Change::Append(&self.path, bytes), || self.file.write_all(bytes))?;
+        self.len += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Syncs a file that another handle appends to.
 #[derive(Debug)]
 pub struct SyncHandle {
@@ -191,8 +230,18 @@ impl SyncHandle {
     /// # Errors
     /// As [`AppendFile::sync`].
     pub fn sync(&self) -> Result<(), PlatformError> {
-        self.file.sync_data().map_err(PlatformError::file("sync", &self.path))
+        through(Change::Sync(&self.path), || real_sync(|| self.file.sync_data()))
+            .map_err(PlatformError::file("sync", &self.path))
     }
+}
+
+/// A sync; under a disk that a test follows it would only take time.
+fn real_sync(sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    #[cfg(feature = "faults")]
+    if crate::fault::disk::is_followed() {
+        return Ok(());
+    }
+    sync()
 }
 
 fn parent(path: &Path) -> Option<&Path> {

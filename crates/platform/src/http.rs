@@ -1,12 +1,17 @@
 //! Requests to others: bounded in bytes and in time, with failures that name their kind.
 
+use crate::PlatformError;
+use crate::tls::Tls;
 use bytes::{Bytes, BytesMut};
 pub use http::Method;
 use http::{Request, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::ServerName;
 use std::error::Error;
 use std::io;
 use std::time::Duration;
@@ -15,8 +20,10 @@ use tokio::time::{Instant, timeout_at};
 /// Why a request got no usable answer. A closed set, fit for a label.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The address is no `http://` URL.
-    #[error("{0:?} is no URL of the form http://host:port/path")]
+    /// The address is no URL that this client takes.
+    #[error(
+        "{0:?} is no URL of the form http://host:port/path, or https:// from a client with TLS"
+    )]
     Url(String),
     /// The host's name has no address.
     #[error("could not resolve the host name: {0}")]
@@ -24,6 +31,9 @@ pub enum HttpError {
     /// Nobody listens there.
     #[error("connection refused")]
     Refused,
+    /// The server's certificate is none that we trust, or it does not speak TLS.
+    #[error("no trusted TLS connection: {0}")]
+    Tls(String),
     /// No connection for another reason.
     #[error("could not connect: {0}")]
     Connect(String),
@@ -45,6 +55,7 @@ impl HttpError {
             Self::Url(_) => "url",
             Self::Resolve(_) => "resolve",
             Self::Refused => "refused",
+            Self::Tls(_) => "tls",
             Self::Connect(_) => "connect",
             Self::Closed(_) => "closed",
             Self::Timeout => "timeout",
@@ -55,8 +66,12 @@ impl HttpError {
 
 /// A client with a small pool of idle connections. Clones share it.
 #[derive(Clone, Debug)]
-pub struct HttpClient {
-    inner: hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
+pub struct HttpClient(Pool);
+
+#[derive(Clone, Debug)]
+enum Pool {
+    Plain(Client<HttpConnector, Full<Bytes>>),
+    Tls(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
 }
 
 /// An answer whose head has arrived.
@@ -79,16 +94,30 @@ impl Default for HttpClient {
 }
 
 impl HttpClient {
-    /// A client; must be used within a tokio runtime.
+    /// A client for `http://`; must be used within a tokio runtime.
     pub fn new() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        let inner = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(2)
-            .build(connector);
-        Self { inner }
+        Self(Pool::Plain(pool(connector())))
+    }
+
+    /// A client for `https://` too; must be used within a tokio runtime.
+    ///
+    /// # Errors
+    /// A file of `tls` could not be read, or its server name is none.
+    pub fn with_tls(tls: &Tls) -> Result<Self, PlatformError> {
+        let mut connector = connector();
+        connector.enforce_http(false);
+        let builder =
+            HttpsConnectorBuilder::new().with_tls_config(tls.client_config()?).https_or_http();
+        let builder = match &tls.server_name {
+            None => builder,
+            Some(name) => {
+                let name = ServerName::try_from(name.clone()).map_err(|error| {
+                    PlatformError::Reading { what: "the TLS server name", cause: error.to_string() }
+                })?;
+                builder.with_server_name_resolver(FixedServerNameResolver::new(name))
+            }
+        };
+        Ok(Self(Pool::Tls(pool(builder.enable_http1().wrap_connector(connector)))))
     }
 
     /// Sends a request and waits for the head of the answer. The deadline covers the body too.
@@ -104,7 +133,11 @@ impl HttpClient {
         deadline: Instant,
     ) -> Result<Answer, HttpError> {
         let uri: Uri = url.parse().map_err(|_| HttpError::Url(url.to_owned()))?;
-        if uri.scheme_str() != Some("http") || uri.host().is_none() {
+        let fits = match (&self.0, uri.scheme_str()) {
+            (_, Some("http")) | (Pool::Tls(_), Some("https")) => uri.host().is_some(),
+            _ => false,
+        };
+        if !fits {
             return Err(HttpError::Url(url.to_owned()));
         }
         let mut request = Request::builder().method(method).uri(uri);
@@ -114,7 +147,11 @@ impl HttpClient {
         let request = request
             .body(Full::new(body.into()))
             .map_err(|error| HttpError::Url(format!("{url}: {error}")))?;
-        let sent = timeout_at(deadline, self.inner.request(request)).await;
+        let answer = match &self.0 {
+            Pool::Plain(client) => client.request(request),
+            Pool::Tls(client) => client.request(request),
+        };
+        let sent = timeout_at(deadline, answer).await;
         let answer = sent.map_err(|_| HttpError::Timeout)?.map_err(|error| classify(&error))?;
         let (head, body) = answer.into_parts();
         let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
@@ -164,6 +201,20 @@ impl Answer {
     }
 }
 
+fn connector() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector
+}
+
+fn pool<C: Connect + Clone>(connector: C) -> Client<C, Full<Bytes>> {
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(30))
+        .pool_max_idle_per_host(2)
+        .build(connector)
+}
+
 fn classify(error: &hyper_util::client::legacy::Error) -> HttpError {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(link) = cause {
@@ -171,6 +222,14 @@ fn classify(error: &hyper_util::client::legacy::Error) -> HttpError {
             && io.kind() == io::ErrorKind::ConnectionRefused
         {
             return HttpError::Refused;
+        }
+        // What rustls says comes wrapped in errors of the connection, which hide it from `source`.
+        let mut io = link.downcast_ref::<io::Error>();
+        while let Some(inner) = io.and_then(io::Error::get_ref) {
+            if inner.is::<rustls::Error>() {
+                return HttpError::Tls(inner.to_string());
+            }
+            io = inner.downcast_ref();
         }
         if link.to_string().contains("dns error") {
             return HttpError::Resolve(root(error));
@@ -242,6 +301,90 @@ mod tests {
             let error = get(answer, hold, limit).await.unwrap_err();
             assert_eq!(error.kind(), kind, "{answer:?}: {error}");
         }
+    }
+
+    /// A server that answers `ok` over TLS to clients that `authority` vouches for, or to any without.
+    async fn tls_server(
+        certificate: &rcgen::CertifiedKey<rcgen::KeyPair>,
+        authority: Option<&rcgen::CertifiedKey<rcgen::KeyPair>>,
+    ) -> u16 {
+        use rustls::pki_types::PrivateKeyDer;
+        use rustls::server::WebPkiClientVerifier;
+        let provider = std::sync::Arc::new(crate::tls::provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let builder = match authority {
+            None => builder.with_no_client_auth(),
+            Some(authority) => {
+                let mut roots = rustls::RootCertStore::empty();
+                roots.add(authority.cert.der().clone()).unwrap();
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build();
+                builder.with_client_cert_verifier(verifier.unwrap())
+            }
+        };
+        let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
+        let config = builder.with_single_cert(vec![certificate.cert.der().clone()], key).unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(socket).await else { continue };
+                let mut request = [0; 512];
+                let _ = stream.read(&mut request).await;
+                let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
+                let _ = stream.write_all(answer).await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn tls_servers_are_verified_and_want_to_know_us() {
+        let dir = tempfile::tempdir().unwrap();
+        let pem = |name: &str, text: String| {
+            let path = dir.path().join(name);
+            crate::durable::replace(&path, text.as_bytes()).unwrap();
+            path
+        };
+        let server = rcgen::generate_simple_self_signed(["gateway.test".to_owned()]).unwrap();
+        let ours = rcgen::generate_simple_self_signed(["monitor.test".to_owned()]).unwrap();
+        let ca_file = Some(pem("server.pem", server.cert.pem()));
+        let identity = Some((
+            pem("ours.pem", ours.cert.pem()),
+            pem("ours.key", ours.signing_key.serialize_pem()),
+        ));
+        let (open, strict) =
+            (tls_server(&server, None).await, tls_server(&server, Some(&ours)).await);
+        let named = Tls { server_name: Some("gateway.test".to_owned()), ..Tls::default() };
+        let get = async |port: u16, tls: Tls| {
+            let soon = Instant::now() + Duration::from_secs(5);
+            let url = format!("https://127.0.0.1:{port}/");
+            let client = HttpClient::with_tls(&tls).unwrap();
+            match client.send(Method::GET, &url, &[], "", soon).await {
+                Ok(answer) => answer.body(9).await.map_err(|error| error.kind()),
+                Err(error) => Err(error.kind()),
+            }
+        };
+        let trusting = Tls { ca_file: ca_file.clone(), ..named.clone() };
+        assert_eq!(get(open, trusting.clone()).await.unwrap(), "ok");
+        assert_eq!(get(open, Tls { ca_file, ..Tls::default() }).await, Err("tls"), "another name");
+        let other = Some(pem("other.pem", ours.cert.pem()));
+        assert_eq!(
+            get(open, Tls { ca_file: other, ..named }).await,
+            Err("tls"),
+            "another authority"
+        );
+        let insecure = Tls { insecure: true, ..Tls::default() };
+        assert_eq!(get(open, insecure).await.unwrap(), "ok");
+        assert!(get(strict, trusting.clone()).await.is_err(), "it wants a certificate");
+        assert_eq!(get(strict, Tls { identity, ..trusting }).await.unwrap(), "ok");
+        let missing = Tls { ca_file: Some("/no/such.pem".into()), ..Tls::default() };
+        let error = HttpClient::with_tls(&missing).unwrap_err().to_string();
+        assert!(error.contains("could not read certificates from \"/no/such.pem\""), "{error}");
     }
 
     #[tokio::test]

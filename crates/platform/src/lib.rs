@@ -7,18 +7,21 @@
 //! - [`log`]: a log file of bounded size
 //! - [`signal`]: the requests to end that the system sends
 //! - [`host`] and [`process`]: what the kernel says of the machine and of one process
-//! - [`http`]: requests to others, bounded in bytes and time
-//! - [`crash_point`]: named instants at which a test ends the process
+//! - [`http`]: requests to others, bounded in bytes and time; [`tls`]: who is trusted; [`dns`]: names asked anew
+//! - [`crash_point`]: named instants at which a test ends the process; [`fault`]: a disk that fails and forgets
 
 pub mod child;
 pub mod crash_point;
+pub mod dns;
 pub mod durable;
 pub mod error;
+pub mod fault;
 pub mod host;
 pub mod http;
 pub mod lock;
 pub mod log;
 pub mod process;
 pub mod signal;
+pub mod tls;
 
 pub use error::PlatformError;

@@ -121,7 +121,7 @@ impl State {
         let (rows, level) = (outputs.iter().map(|meta| meta.rows).sum::<u64>(), job.level);
         crash_point::pass("compaction_before_commit");
         let old = Arc::clone(&self.live.read().segments);
-        let edit = Edit { add: outputs, remove: remove.clone(), flushed: None };
+        let edit = Edit { add: outputs, remove: remove.clone(), ..Edit::default() };
         let segments = self.commit(&mut log, edit)?;
         self.live.write().segments = segments;
         drop(log);

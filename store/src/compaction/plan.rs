@@ -101,7 +101,7 @@ mod tests {
 
     fn planned(metas: &[SegmentMeta], now: i64) -> Option<(usize, usize, u8)> {
         let segments = metas.iter().map(|meta| (meta.id.clone(), meta.clone())).collect();
-        let live = Live { segments, flushed: 0 };
+        let live = Live { segments, ..Live::default() };
         next(&live, &StoreConfig::default(), Timestamp(now))
             .map(|job| (job.inputs.len(), job.rollups.len(), job.level))
     }

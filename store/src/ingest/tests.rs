@@ -12,10 +12,10 @@ use tempfile::TempDir;
 
 const T0: i64 = 1_795_418_000_000;
 /// When every window and day of these tests is closed.
-const LATER: Timestamp = Timestamp(T0 + 30 * 86_400_000);
-type Model = BTreeMap<(String, i64), u64>;
+pub(super) const LATER: Timestamp = Timestamp(T0 + 30 * 86_400_000);
+pub(super) type Model = BTreeMap<(String, i64), u64>;
 
-fn config(dir: &Path) -> StoreConfig {
+pub(super) fn config(dir: &Path) -> StoreConfig {
     StoreConfig {
         dir: dir.to_owned(),
         late_limit: Duration::from_secs(3_600_000_000),
@@ -55,7 +55,7 @@ fn read_snapshot(snapshot: &Snapshot) -> Model {
     all
 }
 
-fn read(reader: &Reader) -> Model {
+pub(super) fn read(reader: &Reader) -> Model {
     read_snapshot(&reader.snapshot(None))
 }
 

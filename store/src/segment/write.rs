@@ -15,7 +15,6 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use platform::PlatformError;
 use platform::durable::{self, AppendFile};
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -338,11 +337,7 @@ impl Output {
         schema: Arc<Schema>,
         properties: WriterProperties,
     ) -> Result<Self, StoreError> {
-        let file = File::create_new(path).map_err(|source| PlatformError::File {
-            attempt: "create",
-            path: path.to_owned(),
-            source,
-        })?;
+        let file = AppendFile::create(path)?;
         let sink = Summed { file: BufWriter::with_capacity(256 << 10, file), size: 0, crc: 0 };
         let writer = ArrowWriter::try_new(sink, Arc::clone(&schema), Some(properties)).map_err(
             |source| StoreError::Parquet { attempt: "create", path: path.to_owned(), source },
@@ -370,15 +365,15 @@ impl Output {
         let failed =
             |source| StoreError::Parquet { attempt: "complete", path: path.clone(), source };
         let mut sink = writer.into_inner().map_err(failed)?;
-        sink.flush().and_then(|()| sink.file.get_ref().sync_all()).map_err(|source| {
-            PlatformError::File { attempt: "sync", path: path.clone(), source }
-        })?;
+        let written = sink.flush();
+        written.map_err(|source| PlatformError::File { attempt: "write", path, source })?;
+        sink.file.get_ref().sync()?;
         Ok((sink.size, sink.crc))
     }
 }
 
 struct Summed {
-    file: BufWriter<File>,
+    file: BufWriter<AppendFile>,
     size: u64,
     crc: u32,
 }

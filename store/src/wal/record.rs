@@ -3,7 +3,8 @@
 use crate::codec::{
     put_i64, put_planes, put_str, put_u64, take_count, take_i64, take_planes, take_str, take_u64,
 };
-use model::{Labels, SeriesKey, Timestamp};
+use crate::info::Infos;
+use model::{Labels, MetricInfo, MetricKind, SeriesKey, Timestamp};
 
 /// First record of a file: the format's version.
 pub(crate) const START: u8 = 0;
@@ -15,6 +16,8 @@ pub(crate) const LAYOUT: u8 = 2;
 pub(crate) const SCRAPE: u8 = 3;
 /// References, times and values, one each.
 pub(crate) const BATCH: u8 = 4;
+/// Type, unit and help of metrics.
+pub(crate) const INFO: u8 = 5;
 
 /// The version that this program writes and reads.
 pub(crate) const VERSION: u32 = 2;
@@ -27,6 +30,7 @@ pub(crate) enum Record {
     Layout { number: u64, refs: Vec<u64> },
     Scrape { layout: u64, time: Timestamp, values: Vec<f64> },
     Batch { refs: Vec<u64>, times: Vec<Timestamp>, values: Vec<f64> },
+    Info(Infos),
 }
 
 pub(crate) fn put_start(out: &mut Vec<u8>) {
@@ -93,6 +97,28 @@ pub(crate) fn put_batch(
     put_planes(out, values);
 }
 
+pub(crate) fn put_info(out: &mut Vec<u8>, infos: &Infos) {
+    put_u64(out, infos.len() as u64);
+    for (metric, info) in infos {
+        put_str(out, metric);
+        put_str(out, info.kind.as_str());
+        put_str(out, &info.unit);
+        put_str(out, &info.help);
+    }
+}
+
+pub(crate) fn take_info(input: &mut &[u8]) -> Option<Infos> {
+    let count = take_count(input, 4)?;
+    let one = |_| {
+        let metric = Box::from(take_str(input)?);
+        // A later version may know more kinds.
+        let kind = MetricKind::from_word(take_str(input)?).unwrap_or_default();
+        let (unit, help) = (take_str(input)?.into(), take_str(input)?.into());
+        Some((metric, MetricInfo { kind, unit, help }))
+    };
+    (0..count).map(one).collect()
+}
+
 /// Reads a record. `None` when the payload is none of ours; later kinds are for later versions.
 pub(crate) fn take(kind: u8, payload: &[u8]) -> Option<Record> {
     let input = &mut &*payload;
@@ -125,6 +151,7 @@ pub(crate) fn take(kind: u8, payload: &[u8]) -> Option<Record> {
             let times = take_times(input, count)?;
             Some(Record::Batch { refs, times, values: take_planes(input, count)? })
         }
+        INFO => take_info(input).map(Record::Info),
         _ => None,
     }
 }

@@ -4,6 +4,7 @@
 use super::record::{self, Record};
 use super::{first_sequence, folder};
 use crate::frame::{self, Damage, Frame};
+use crate::info::{InfoTable, Infos};
 use crate::series::{Series, SeriesIndex};
 use crate::{Batch, StoreError, Times};
 use platform::durable::{self, AppendFile};
@@ -30,6 +31,10 @@ pub struct Replayed {
     pub unusable_frames: u64,
     /// The highest sequence seen, 0 for none.
     pub last_sequence: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Whether the last run ended as it should: it said so, and the log ends where it said.
+    pub clean: bool,
 }
 
 /// Whether the log may be mended on disk or only read.
@@ -48,6 +53,7 @@ pub(crate) fn replay(
     flushed: u64,
     access: Access,
     index: &SeriesIndex,
+    infos: &InfoTable,
     mut visit: impl FnMut(u64, Batch) -> Result<(), StoreError>,
 ) -> Result<Replayed, StoreError> {
     let mut found = Replayed::default();
@@ -72,6 +78,7 @@ pub(crate) fn replay(
             match file.apply(frame, flushed)? {
                 Applied::Nothing => {}
                 Applied::Unusable => found.unusable_frames += 1,
+                Applied::Infos(news) => infos.take(news),
                 Applied::Batch(batch) => {
                     found.batches += 1;
                     found.samples += batch.values.len() as u64;
@@ -81,6 +88,7 @@ pub(crate) fn replay(
             Ok::<_, StoreError>(())
         })?;
         found.files += 1;
+        found.bytes += bytes.len() as u64;
         report(data, &path, &bytes, &damage, access, &mut found)?;
     }
     Ok(found)
@@ -95,6 +103,7 @@ struct FileState<'a> {
 
 enum Applied {
     Nothing,
+    Infos(Infos),
     Unusable,
     Batch(Batch),
 }
@@ -124,6 +133,7 @@ impl FileState<'_> {
                 let Some(series) = series else { return Ok(Applied::Unusable) };
                 self.layouts.insert(number, series.into());
             }
+            Record::Info(infos) => return Ok(Applied::Infos(infos)),
             Record::Scrape { .. } | Record::Batch { .. } if frame.sequence <= flushed => {}
             Record::Scrape { layout, time, values } => {
                 let series = self.layouts.get(&layout).cloned();
@@ -192,8 +202,7 @@ fn set_aside(
     bytes: &[u8],
     range: &Range<usize>,
 ) -> Result<std::path::PathBuf, StoreError> {
-    let folder = data.join("quarantine");
-    durable::create_dir(&folder)?;
+    let folder = durable::create_dir_in(data, Path::new("quarantine"))?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let target = folder.join(format!("wal-{stem}-{}.bin", range.start));
     durable::replace(&target, bytes.get(range.clone()).unwrap_or_default())?;

@@ -5,6 +5,7 @@ use super::{file_name, folder, record};
 use crate::StoreError;
 use crate::batch::{Batch, Times};
 use crate::frame;
+use crate::info::Infos;
 use crate::series::{ByNumber, Series};
 use platform::PlatformError;
 use platform::crash_point;
@@ -27,6 +28,8 @@ pub(crate) struct WalWriter {
     layouts: HashMap<usize, (Arc<[Series]>, u64)>,
     layout_number: u64,
     synced_len: u64,
+    /// Bytes in closed files that hold something that is in no segment yet.
+    closed_len: u64,
     /// The last sequence in a file that may not be on disk although it was written; a flush settles it.
     doubtful: Option<u64>,
     scratch: Vec<u8>,
@@ -34,8 +37,8 @@ pub(crate) struct WalWriter {
 }
 
 impl WalWriter {
-    /// Begins a new file whose first frame has sequence `next`.
-    pub(crate) fn begin(data: &Path, next: u64) -> Result<Self, StoreError> {
+    /// Begins a new file whose first frame has sequence `next`, after files with `held` bytes.
+    pub(crate) fn begin(data: &Path, next: u64, held: u64) -> Result<Self, StoreError> {
         let folder = folder(data);
         durable::create_dir(&folder)?;
         let mut writer = Self {
@@ -46,6 +49,7 @@ impl WalWriter {
             layouts: HashMap::new(),
             layout_number: 0,
             synced_len: 0,
+            closed_len: held,
             doubtful: None,
             scratch: Vec::new(),
             payload: Vec::new(),
@@ -59,19 +63,43 @@ impl WalWriter {
     /// # Errors
     /// The write failed. Nothing of the batch counts, and the next call begins a new file.
     pub(crate) fn append(&mut self, batch: &Batch) -> Result<u64, StoreError> {
+        let mut bytes = self.ready()?;
+        let sequence = self.frames(&mut bytes, batch);
+        crash_point::pass("wal_before_append");
+        let outcome = self.write(&bytes);
+        crash_point::pass("wal_after_append");
+        self.keep(bytes);
+        outcome?;
+        Ok(sequence)
+    }
+
+    /// Logs what is said of metrics.
+    ///
+    /// # Errors
+    /// As [`WalWriter::append`].
+    pub(crate) fn append_info(&mut self, infos: &Infos) -> Result<(), StoreError> {
+        let mut bytes = self.ready()?;
+        let mut payload = Vec::new();
+        record::put_info(&mut payload, infos);
+        self.frame(&mut bytes, record::INFO, &mut payload);
+        let outcome = self.write(&bytes);
+        self.keep(bytes);
+        Ok(outcome?)
+    }
+
+    /// A file is open, and here is room for frames.
+    fn ready(&mut self) -> Result<Vec<u8>, StoreError> {
         if self.file.is_none() {
             self.rotate()?;
         }
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
-        let sequence = self.frames(&mut bytes, batch);
-        crash_point::pass("wal_before_append");
-        let outcome = self.write(&bytes);
-        crash_point::pass("wal_after_append");
+        Ok(bytes)
+    }
+
+    fn keep(&mut self, bytes: Vec<u8>) {
         self.scratch = bytes;
         self.scratch.shrink_to(1 << 20);
-        outcome?;
-        Ok(sequence)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), PlatformError> {
@@ -150,6 +178,7 @@ impl WalWriter {
     /// The old file could not be synced, and is given up, or the new one not be created.
     pub(crate) fn rotate(&mut self) -> Result<(), StoreError> {
         if let Some(file) = self.file.take() {
+            self.closed_len += file.len();
             file.sync().inspect_err(|_| self.abandon())?;
         }
         self.declared.clear();
@@ -173,6 +202,11 @@ impl WalWriter {
         self.doubtful = Some(self.next - 1);
     }
 
+    /// Notes that what was read back from earlier files may not be on disk before a flush.
+    pub(crate) fn doubt_before(&mut self, next: u64) {
+        self.doubtful = Some(next - 1);
+    }
+
     /// A handle to sync what is logged so far, and the last sequence that is durable then; `None` when all
     /// is synced, or cannot be before a flush.
     pub(crate) fn unsynced(&mut self) -> Result<Option<(SyncHandle, u64)>, StoreError> {
@@ -185,6 +219,11 @@ impl WalWriter {
         Ok(Some((handle, self.next - 1)))
     }
 
+    /// The last sequence given.
+    pub(crate) fn last_sequence(&self) -> u64 {
+        self.next - 1
+    }
+
     /// Whether something logged may not be on disk until a flush.
     pub(crate) fn is_doubtful(&self) -> bool {
         self.doubtful.is_some()
@@ -195,6 +234,16 @@ impl WalWriter {
         if self.doubtful.is_some_and(|doubtful| doubtful <= flushed) {
             self.doubtful = None;
         }
+    }
+
+    /// Notes that all logged so far is on its way to segments.
+    pub(crate) fn note_frozen(&mut self) {
+        self.closed_len = 0;
+    }
+
+    /// Bytes of the log that hold something that is not on its way to segments.
+    pub(crate) fn held_len(&self) -> u64 {
+        self.closed_len + self.file_len()
     }
 
     /// Bytes in the open file.

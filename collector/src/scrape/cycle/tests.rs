@@ -21,8 +21,8 @@ impl Bench {
 
     fn reader(&self, labels: &[(&str, &str)], max_samples: usize) -> PageReader {
         let labels = Labels::from_pairs(labels.iter().copied());
-        let target = Target { max_samples, ..target(String::new(), Duration::from_secs(1)) };
-        PageReader::new(Stage::new(self.store.writer.clone(), labels), &target)
+        let manner = Arc::new(Manner { max_samples, ..manner(Duration::from_secs(1)) });
+        PageReader::new(Stage::new(self.store.writer.clone(), labels), &manner)
     }
 
     /// All that is stored of a metric: series and their values, in order of time.
@@ -84,7 +84,8 @@ async fn a_pages_own_label_of_our_name_is_kept_aside() {
 async fn with_honor_labels_a_pages_own_labels_win_and_without_honor_timestamps_its_times_do_not() {
     let bench = Bench::new();
     let mut reader = bench.reader(&[("job", "ours"), ("zone", "z")], 100);
-    (reader.honor_labels, reader.honor_timestamps) = (true, false);
+    let kept = Manner { honor_labels: true, honor_timestamps: false, ..(*reader.manner).clone() };
+    reader.manner = Arc::new(kept);
     reader.read(&page("a{job=\"theirs\"} 1 1000\n")).unwrap();
     let time = now();
     reader.stage.append(time).await.unwrap();
@@ -175,10 +176,8 @@ async fn the_failed_gateways_page_gives_413_samples_and_names_27_lines() {
     assert_eq!((found.samples, found.malformed_lines, found.malformed.len()), (413, 27, SHOWN));
 }
 
-fn target(url: String, interval: Duration) -> Target {
-    Target {
-        url,
-        labels: Labels::from_pairs([("job", "j")]),
+fn manner(interval: Duration) -> Manner {
+    Manner {
         interval,
         timeout: interval / 2,
         max_body_size: Bytes(1 << 20),
@@ -186,6 +185,7 @@ fn target(url: String, interval: Duration) -> Target {
         max_attempts: 5,
         honor_labels: false,
         honor_timestamps: true,
+        metric_relabel: Vec::new(),
         credentials: Credentials::None,
     }
 }
@@ -215,15 +215,15 @@ async fn r3_2_a_server_that_fails_n_times_is_scraped_with_attempts_and_causes_as
     let (url, task) = server(vec![bad, bad, cut, good]).await;
     let interval = Duration::from_secs(20);
     let board = crate::TargetBoard::new();
-    let target = Arc::new(target(url, interval));
-    let mut cycle = Cycle::new(
-        Arc::clone(&target),
-        bench.store.writer.clone(),
-        HttpClient::new(),
-        Clock::system(),
-        board.register(&target),
-        Meters::new(&Registry::new()),
-    );
+    let labels = Labels::from_pairs([("job", "j")]);
+    let target = Arc::new(Target { url, labels, manner: Arc::new(manner(interval)) });
+    let tools = Tools {
+        writer: bench.store.writer.clone(),
+        clock: Clock::system(),
+        board: board.clone(),
+        meters: Meters::new(&Registry::new()),
+    };
+    let mut cycle = Cycle::new(target, &tools, Arc::new(JobClient::new(None).unwrap()));
     let due = now();
     cycle.run(due, due.plus(interval)).await;
     task.await.unwrap();
@@ -241,4 +241,34 @@ async fn r3_2_a_server_that_fails_n_times_is_scraped_with_attempts_and_causes_as
     assert_eq!(value("up", "up{job=\"j\"}"), [1.0, 0.0]);
     let status = board.read().pop().unwrap();
     assert_eq!((status.attempts, status.last_error.as_deref()), (5, Some("connection refused")));
+
+    // When the target goes, its series end, those about the scrape too, and it leaves the board.
+    cycle.end().await;
+    let ended = |metric: &str, series: &str| {
+        model::sample::is_stale(*bench.stored(metric)[series].last().unwrap())
+    };
+    assert!(ended("a", "a{job=\"j\"}") && ended("up", "up{job=\"j\"}"));
+    assert!(board.read().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_page_says_of_its_metrics_is_kept_and_series_are_relabelled() {
+    let bench = Bench::new();
+    let mut reader = bench.reader(&[], 100);
+    let rules = "source_labels = [\"__name__\"]\nregex = \"drop.*\"\naction = \"drop\"";
+    let metric_relabel = vec![toml::from_str(rules).unwrap()];
+    reader.manner = Arc::new(Manner { metric_relabel, ..(*reader.manner).clone() });
+    let text = "# HELP a One \\\\ two\\nthree.\n# TYPE a counter\na 1\ndrop_me 2\n";
+    reader.read(&page(text)).unwrap();
+    reader.stage.append(now()).await.unwrap();
+    let info = &bench.store.reader.infos()["a"];
+    assert_eq!((info.kind, &*info.help), (MetricKind::Counter, "One \\ two\nthree."));
+    assert!(bench.stored("drop_me").is_empty());
+    reader.read(&page(text)).unwrap();
+    assert!(reader.stage.said_nothing(), "nothing new is said");
+    let text = "# TYPE a counter\n# UNIT a seconds\na_total 1\n# EOF\n";
+    reader.read(&Page { body: text.into(), dialect: Dialect::OpenMetrics }).unwrap();
+    reader.stage.append(now()).await.unwrap();
+    let infos = bench.store.reader.infos();
+    assert_eq!((&*infos["a"].unit, infos["a_total"].kind), ("seconds", MetricKind::Counter));
 }

@@ -1,0 +1,67 @@
+//! Which addresses there are to scrape: those of the configuration, of files, and of name servers. Each
+//! source keeps what it found last while it cannot find anything new.
+
+mod dns;
+mod file;
+
+use crate::config::ScrapeConfig;
+use crate::relabel::Pairs;
+use dns::DnsSource;
+use file::FileSource;
+use platform::PlatformError;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Targets of one source that are looked at; a source with more is cut there, and told of.
+pub(crate) const MOST: usize = 20_000;
+
+/// An address and what is known of it, as labels that begin with two underscores and go before scraping.
+pub(crate) type Found = Pairs;
+
+/// All sources of one job.
+#[derive(Debug)]
+pub(crate) struct Discovery {
+    fixed: Vec<Found>,
+    files: Vec<FileSource>,
+    names: Vec<DnsSource>,
+    refresh: Duration,
+}
+
+impl Discovery {
+    /// # Errors
+    /// The system's name servers could not be told.
+    pub(crate) fn new(scrape: &ScrapeConfig) -> Result<Self, PlatformError> {
+        let fixed = scrape.targets.iter().map(|address| found(address, [])).collect();
+        let files: Vec<FileSource> = scrape.file_sd_configs.iter().map(FileSource::new).collect();
+        let names: Result<Vec<DnsSource>, _> =
+            scrape.dns_sd_configs.iter().map(DnsSource::new).collect();
+        let names = names?;
+        let refresh =
+            files.iter().map(FileSource::refresh).chain(names.iter().map(DnsSource::refresh));
+        let refresh = refresh.min().unwrap_or(Duration::MAX);
+        Ok(Self { fixed, files, names, refresh })
+    }
+
+    /// Between two looks; `None` when there is nothing to look for.
+    pub(crate) fn refresh(&self) -> Option<Duration> {
+        (self.refresh < Duration::MAX).then_some(self.refresh)
+    }
+
+    /// All that there is now, each once.
+    pub(crate) async fn look(&mut self) -> BTreeSet<Found> {
+        let mut all: BTreeSet<Found> = self.fixed.iter().cloned().collect();
+        for source in &mut self.files {
+            all.extend(source.look().iter().cloned());
+        }
+        for source in &mut self.names {
+            all.extend(source.look().await.iter().cloned());
+        }
+        all
+    }
+}
+
+fn found<'a>(address: &'a str, labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Found {
+    let own = [("__address__", address)];
+    let pairs = own.into_iter().chain(labels);
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}

@@ -1,0 +1,102 @@
+//! One job: its targets come and go with discovery, each scraped by a task of its own while it is there.
+
+use crate::config::{CollectorConfig, ScrapeConfig};
+use crate::discovery::Discovery;
+use crate::scrape::client::JobClient;
+use crate::scrape::cycle::Cycle;
+use crate::target::{Identity, TargetBoard, targets};
+use crate::{schedule, scrape};
+use platform::PlatformError;
+use runtime::{Clock, Stop};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use store::Writer;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+/// What every scrape needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Tools {
+    pub(crate) writer: Writer,
+    pub(crate) clock: Clock,
+    pub(crate) board: TargetBoard,
+    pub(crate) meters: scrape::Meters,
+}
+
+/// A job ready to run.
+#[derive(Debug)]
+pub(crate) struct Job {
+    scrape: ScrapeConfig,
+    config: Arc<CollectorConfig>,
+    discovery: Discovery,
+    client: Arc<JobClient>,
+    tools: Tools,
+    /// How to end each target that is scraped now.
+    running: HashMap<Identity, Stop>,
+    tasks: JoinSet<()>,
+}
+
+impl Job {
+    /// # Errors
+    /// A file of its TLS settings cannot be read, or there is no name server.
+    pub(crate) fn new(
+        scrape: &ScrapeConfig,
+        config: &Arc<CollectorConfig>,
+        tools: Tools,
+    ) -> Result<Self, PlatformError> {
+        Ok(Self {
+            discovery: Discovery::new(scrape)?,
+            client: Arc::new(JobClient::new(scrape.tls_config.as_ref().map(Into::into))?),
+            scrape: scrape.clone(),
+            config: Arc::clone(config),
+            tools,
+            running: HashMap::new(),
+            tasks: JoinSet::new(),
+        })
+    }
+
+    /// Scrapes until stopped.
+    pub(crate) async fn run(mut self, stop: Stop) {
+        loop {
+            self.look().await;
+            let wait = self.discovery.refresh().unwrap_or(Duration::MAX);
+            tokio::select! {
+                () = stop.wait() => break,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        // The series do not end here: another start goes on with them.
+        self.tasks.abort_all();
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Starts what is new and ends what is gone.
+    async fn look(&mut self) {
+        let wanted = targets(&self.scrape, &self.config, self.discovery.look().await);
+        self.running.retain(|identity, stop| {
+            let stays = wanted.contains_key(identity);
+            if !stays {
+                info!(scrape_target = identity.0, "target is gone");
+                stop.request();
+            }
+            stays
+        });
+        for (identity, target) in wanted {
+            if self.running.contains_key(&identity) {
+                continue;
+            }
+            let stop = Stop::new();
+            self.running.insert(identity, stop.clone());
+            let cycle = Cycle::new(target, &self.tools, Arc::clone(&self.client));
+            self.tasks.spawn(schedule::scrape(cycle, stop));
+        }
+        while let Some(ended) = self.tasks.try_join_next() {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                warn!(job = self.scrape.job, %error, "a scrape ended badly");
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Names to addresses and services, asked anew each time; for discovery.
+
+use crate::PlatformError;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{RData, RecordType};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// For one answer.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// IPv4 addresses.
+    A,
+    /// IPv6 addresses.
+    Aaaa,
+    /// Services with their ports.
+    Srv,
+}
+
+/// One answer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Found {
+    /// An address.
+    Address(IpAddr),
+    /// A host's name, without the dot at its end, and a port.
+    Service(String, u16),
+}
+
+/// Asks name servers.
+#[derive(Clone, Debug)]
+pub struct Resolver(TokioResolver);
+
+impl Resolver {
+    /// One that asks `server`, or those of the system without.
+    ///
+    /// # Errors
+    /// The system's configuration could not be read.
+    pub fn new(server: Option<SocketAddr>) -> Result<Self, PlatformError> {
+        let failed = |cause: &dyn ToString| PlatformError::Reading {
+            what: "the system's name servers",
+            cause: cause.to_string(),
+        };
+        let mut builder = match server {
+            None => TokioResolver::builder_tokio().map_err(|error| failed(&error))?,
+            Some(server) => {
+                let connection = |mut connection: ConnectionConfig| {
+                    connection.port = server.port();
+                    connection
+                };
+                let connections =
+                    vec![connection(ConnectionConfig::udp()), connection(ConnectionConfig::tcp())];
+                let server = NameServerConfig::new(server.ip(), true, connections);
+                let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            }
+        };
+        let options = builder.options_mut();
+        options.cache_size = 0; // what is asked for anew shall be answered anew
+        (options.timeout, options.attempts) = (WAIT, 2);
+        Ok(Self(builder.build().map_err(|error| failed(&error))?))
+    }
+
+    /// All answers, sorted.
+    ///
+    /// # Errors
+    /// No server answered, or there is no such name.
+    pub async fn ask(&self, name: &str, question: Question) -> Result<Vec<Found>, PlatformError> {
+        let kind = match question {
+            Question::A => RecordType::A,
+            Question::Aaaa => RecordType::AAAA,
+            Question::Srv => RecordType::SRV,
+        };
+        let answer = self.0.lookup(name, kind).await.map_err(|error| PlatformError::Reading {
+            what: "an answer of a name server",
+            cause: format!("{name}: {error}"),
+        })?;
+        let found = answer.answers().iter().filter_map(|record| match &record.data {
+            RData::A(address) => Some(Found::Address(address.0.into())),
+            RData::AAAA(address) => Some(Found::Address(address.0.into())),
+            RData::SRV(service) => {
+                let host = service.target.to_string();
+                Some(Found::Service(host.trim_end_matches('.').to_owned(), service.port))
+            }
+            _ => None,
+        });
+        let mut found: Vec<Found> = found.collect();
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+}
