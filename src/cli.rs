@@ -30,6 +30,12 @@ enum Command {
     /// Run SQL over collected metrics; without SQL, an interactive prompt
     #[cfg(feature = "monitor")]
     Query(crate::query::QueryArgs),
+    /// Write samples or the rows of a query to a file
+    #[cfg(feature = "monitor")]
+    Export(crate::exchange::export::ExportArgs),
+    /// Take in samples from files: Prometheus text and OpenMetrics with times, CSV, Parquet
+    #[cfg(feature = "monitor")]
+    Import(crate::exchange::import::ImportArgs),
     /// Measure this program against the peers that are installed, on the same data
     #[cfg(feature = "monitor")]
     Bench(crate::bench::BenchArgs),
@@ -124,6 +130,10 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Watchdog(args) => crate::role::watchdog::run(args),
         #[cfg(feature = "monitor")]
         Command::Query(args) => crate::query::run(args),
+        #[cfg(feature = "monitor")]
+        Command::Export(args) => crate::exchange::export::run(args),
+        #[cfg(feature = "monitor")]
+        Command::Import(args) => crate::exchange::import::run(args),
         #[cfg(feature = "monitor")]
         Command::Bench(args) => crate::bench::run(args),
         #[cfg(feature = "monitor")]

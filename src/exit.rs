@@ -9,6 +9,9 @@ pub(crate) struct Failure {
     pub(crate) error: anyhow::Error,
 }
 
+/// A call that is at fault.
+#[cfg(feature = "monitor")]
+pub(crate) const USAGE: u8 = 2;
 /// The answer is no.
 #[cfg(feature = "monitor")]
 pub(crate) const NO: u8 = 1;
@@ -33,6 +36,14 @@ impl Failure {
 
     pub(crate) fn text(code: u8, text: impl Into<String>) -> Self {
         Self { code, error: anyhow::Error::msg(text.into()) }
+    }
+}
+
+#[cfg(feature = "monitor")]
+impl Failure {
+    /// The same, said of `place`.
+    pub(crate) fn about(self, place: &str) -> Self {
+        Self { error: self.error.context(place.to_owned()), ..self }
     }
 }
 

@@ -6,6 +6,7 @@
 //! - `role/`: gateway, monitor and watchdog, each builds and runs one process
 //! - `api/`: the monitor's HTTP interface
 //! - `query/`: SQL from the command line, from a monitor or from files
+//! - `exchange/`: samples from files and to files
 //! - `bench`: measured against peers; `demo`: all three roles on built-in defaults under a modest load
 
 #[cfg(feature = "monitor")]
@@ -16,6 +17,8 @@ mod cli;
 mod config;
 #[cfg(all(feature = "gateway", feature = "monitor", feature = "watchdog"))]
 mod demo;
+#[cfg(feature = "monitor")]
+mod exchange;
 mod exit;
 #[cfg(feature = "monitor")]
 mod query;
@@ -23,6 +26,11 @@ mod role;
 
 use clap::Parser;
 use std::process::ExitCode;
+
+/// Gives freed memory back to the system within a second; the system's own allocator keeps it.
+#[cfg(unix)]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     match cli::run(cli::Cli::parse()) {

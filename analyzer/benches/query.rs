@@ -56,7 +56,7 @@ fn queries(c: &mut Criterion) {
     group.bench_function("baseline_scan_without_sql", |b| {
         b.iter(|| {
             let snapshot = store.reader.snapshot(Some(&["cpu"]));
-            let scans = snapshot.scan("cpu", &|_| true, i64::MIN, i64::MAX, 1).unwrap();
+            let scans = snapshot.scan("cpu", &|_, _| true, i64::MIN, i64::MAX, 1).unwrap();
             scans.into_iter().flatten().map(|chunk| chunk.unwrap().points.len()).sum::<usize>()
         });
     });

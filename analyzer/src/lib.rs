@@ -6,13 +6,16 @@
 //! - `sql/table`: the columns of each table; `sql/scan`: from snapshot to record batches
 //! - `sql/pushdown`: which filters the store can answer itself
 //! - `sql/functions`: `rate`, `increase`, `delta`, `last`, `time_bucket`
-//! - `sql/encode`: answers as table, CSV, JSON and Arrow
+//! - `sql/encode`: answers as table, CSV, JSON and Arrow; `parquet_files`: answers to and rows from Parquet files
+//! - `sql/direct/`: small and common questions without the engine
 
 mod config;
 mod error;
+mod parquet_files;
 mod sql;
 
 pub use config::QueryConfig;
 pub use error::QueryError;
+pub use parquet_files::{ParquetWriter, read_parquet};
 pub use sql::encode::Format;
 pub use sql::session::{Answer, Query};

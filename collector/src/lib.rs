@@ -8,11 +8,13 @@
 //! - `config`: what to scrape; `discovery/`, `relabel`: which targets there are and with what labels; `job`,
 //!   `target`: how they come and go, and what is known of each one's health
 //! - `remote_write/`: what Prometheus and its agents push
+//! - `import/`: rows from files
 //! - `host/`: the machine, one module for each kernel file; `process`: processes by pid or name
 
 mod config;
 mod discovery;
 mod host;
+pub mod import;
 mod job;
 mod process;
 mod relabel;
@@ -27,6 +29,7 @@ pub use config::{
     Scheme, ScrapeConfig, TlsConfig,
 };
 pub use relabel::{Action, Anchored, RelabelConfig};
+pub use remote_write::encode::encode;
 pub use remote_write::{PushError, RemoteWrite, Turn};
 pub use scrape::retry;
 pub use target::{TargetBoard, TargetStatus};

@@ -71,6 +71,7 @@ pub(crate) async fn serve(
 ) -> std::io::Result<()> {
     let guarded = Router::new()
         .route("/api/v1/write", post(push::remote_write))
+        .route("/api/v1/import", post(push::import))
         .route("/api/v1/sql", post(query::sql))
         .route("/api/v1/targets", get(targets::targets))
         .route("/metrics", get(health::metrics))

@@ -16,6 +16,15 @@ const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// `POST /api/v1/write`, Prometheus Remote-Write 1.0. Answered with 204 when durable.
 pub(crate) async fn remote_write(State(api): State<Api>, request: Request) -> Response {
+    take(api, request, false).await
+}
+
+/// `POST /api/v1/import`, the same for history: samples may be as old as retention allows.
+pub(crate) async fn import(State(api): State<Api>, request: Request) -> Response {
+    take(api, request, true).await
+}
+
+async fn take(api: Api, request: Request, history: bool) -> Response {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if kind.is_some_and(|kind| kind.contains("io.prometheus.write.v2")) {
         let text = "remote-write 2.0 is not taken; set the sender's protobuf_message to prometheus.WriteRequest";
@@ -35,7 +44,11 @@ pub(crate) async fn remote_write(State(api): State<Api>, request: Request) -> Re
             return error::problem(StatusCode::REQUEST_TIMEOUT, &text);
         }
     };
-    match api.remote_write.take(turn, body).await {
+    let taken = match history {
+        false => api.remote_write.take(turn, body).await,
+        true => api.remote_write.take_history(turn, body).await,
+    };
+    match taken {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(cause @ (PushError::Malformed(_) | PushError::Refused { .. })) => {
             error::problem(StatusCode::BAD_REQUEST, &cause.to_string())

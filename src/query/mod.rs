@@ -1,7 +1,7 @@
 //! SQL from the command line, answered by a running monitor or from the files alone.
 
 mod prompt;
-mod source;
+pub(crate) mod source;
 
 use crate::exit::{self, Failure};
 use crate::role::block_on;
@@ -36,6 +36,7 @@ enum Output {
     Csv,
     Json,
     Arrow,
+    Parquet,
 }
 
 impl Output {
@@ -45,6 +46,7 @@ impl Output {
             Self::Csv => Format::Csv,
             Self::Json => Format::Json,
             Self::Arrow => Format::Arrow,
+            Self::Parquet => Format::Parquet,
         }
     }
 }

@@ -222,7 +222,7 @@ impl State {
         }
     }
 
-    fn flush_if_due(&self) -> Result<(), StoreError> {
+    pub(crate) fn flush_if_due(&self) -> Result<(), StoreError> {
         let wal = self.log.as_ref().map(|log| {
             let log = log.lock();
             (log.wal.held_len(), log.wal.is_doubtful())
@@ -234,7 +234,7 @@ impl State {
         let wal_full = wal_len >= limit && dense || wal_len >= limit.saturating_mul(SPARSE);
         let aged = {
             let live = self.live.read();
-            let age = self.clock.now().since(Timestamp(live.active_since));
+            let age = self.clock.monotonic().saturating_duration_since(live.active_since);
             !live.active.is_empty() && age >= self.config.flush_interval
         };
         let room = self.live.read().frozen.is_empty();

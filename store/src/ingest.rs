@@ -50,7 +50,11 @@ pub struct Appended {
 
 /// The capability to append. Clones write to the same store.
 #[derive(Clone, Debug)]
-pub struct Writer(Arc<State>);
+pub struct Writer {
+    state: Arc<State>,
+    /// Whether samples may come long after newer ones.
+    history: bool,
+}
 
 impl Writer {
     /// The handle of a series; a new one must be within the limits.
@@ -58,7 +62,13 @@ impl Writer {
     /// # Errors
     /// [`StoreError::Limit`] names the limit; known series stay.
     pub fn series(&self, key: &SeriesKey) -> Result<Series, StoreError> {
-        self.0.index.admit(key).inspect_err(|_| self.0.meters.refused.inc())
+        self.state.index.admit(key).inspect_err(|_| self.state.meters.refused.inc())
+    }
+
+    /// The same store for history: what it appends may be as old as retention allows, also where newer samples
+    /// of the same series are there.
+    pub fn for_history(&self) -> Self {
+        Self { state: Arc::clone(&self.state), history: true }
     }
 
     /// Takes a batch in. When this returns, the batch survives `kill -9` and is in every later snapshot;
@@ -70,8 +80,8 @@ impl Writer {
     /// Nothing of the batch was taken in. [`StoreError::is_transient`] says whether to try again.
     pub fn append(&self, batch: Batch) -> Result<Appended, StoreError> {
         batch.check()?;
-        let state = &*self.0;
-        let (batch, refused) = state.timely(batch);
+        let state = &*self.state;
+        let (batch, refused) = state.timely(batch, self.history);
         let Some(log) = &state.log else { return Err(StoreError::Backlog) };
         let mut log = log.lock(); // one writer, so log order is memtable order
         if state.is_full() {
@@ -84,7 +94,7 @@ impl Writer {
         }
         let mut live = state.live.write();
         if live.active.is_empty() {
-            live.active_since = state.clock.now().millis();
+            live.active_since = state.clock.monotonic();
         }
         live.active.insert(sequence, &batch); // visible from here on
         state.meters.samples.add(batch.values.len() as u64);
@@ -98,21 +108,21 @@ impl Writer {
     /// # Errors
     /// The log could not be written; nothing was taken in.
     pub fn describe(&self, said: Infos) -> Result<(), StoreError> {
-        let Some(log) = &self.0.log else { return Ok(()) };
-        let longest = self.0.config.max_text_size.as_usize();
-        let news = self.0.infos.news(said, longest);
+        let Some(log) = &self.state.log else { return Ok(()) };
+        let longest = self.state.config.max_text_size.as_usize();
+        let news = self.state.infos.news(said, longest);
         if news.is_empty() {
             return Ok(());
         }
         let mut log = log.lock();
-        log.wal.append_info(&news).inspect_err(|_| self.0.meters.append_failures.inc())?;
-        self.0.infos.take(news);
+        log.wal.append_info(&news).inspect_err(|_| self.state.meters.append_failures.inc())?;
+        self.state.infos.take(news);
         Ok(())
     }
 
     /// The last sequence that survives power loss.
     pub fn durable_sequence(&self) -> u64 {
-        *self.0.durable.borrow()
+        *self.state.durable.borrow()
     }
 
     /// Waits until memory has room again after [`StoreError::Backlog`].
@@ -120,9 +130,9 @@ impl Writer {
     /// # Errors
     /// [`StoreError::Backlog`]: it had none within `limit`.
     pub async fn room(&self, limit: Duration) -> Result<(), StoreError> {
-        let mut durable = self.0.durable.subscribe(); // a flush makes room, and makes durable
+        let mut durable = self.state.durable.subscribe(); // a flush makes room, and makes durable
         let wait = async {
-            while self.0.is_full() && !self.0.live.read().frozen.is_empty() {
+            while self.state.is_full() && !self.state.live.read().frozen.is_empty() {
                 let _ = durable.changed().await;
             }
         };
@@ -135,10 +145,10 @@ impl Writer {
     /// [`StoreError::NotDurable`]: `limit` passed before the disk confirmed it. Sending the same samples again
     /// stores nothing twice.
     pub async fn durable(&self, sequence: u64, limit: Duration) -> Result<(), StoreError> {
-        let mut durable = self.0.durable.subscribe();
+        let mut durable = self.state.durable.subscribe();
         let wait = async {
             while *durable.borrow_and_update() < sequence {
-                self.0.sync_wanted.notify_one();
+                self.state.sync_wanted.notify_one();
                 let _ = durable.changed().await;
             }
         };
@@ -149,15 +159,18 @@ impl Writer {
 impl State {
     /// The batch without samples whose own time lies too far off, and how many those were.
     ///
-    /// Late is measured against the newest sample of the same series, so that history may be sent in order.
-    fn timely(&self, batch: Batch) -> (Batch, u64) {
+    /// Late is measured against the newest sample of the same series, so that history may be sent in order; or
+    /// against our clock, where that is behind: a clock that leapt ahead and back must not keep series shut.
+    fn timely(&self, batch: Batch, history: bool) -> (Batch, u64) {
         let Times::Each(times) = &batch.times else { return (batch, 0) };
         let now = self.clock.now();
         let newest = now.plus(self.config.early_limit).millis();
         let oldest = now.minus(self.config.retention).millis();
         let late = i64::try_from(self.config.late_limit.as_millis()).unwrap_or(i64::MAX);
+        let late = if history { i64::MAX } else { late };
         let fits = |(time, series): (&Timestamp, &Series)| {
-            let oldest = oldest.max(series.newest().saturating_sub(late));
+            let newest_known = series.newest().min(now.millis());
+            let oldest = oldest.max(newest_known.saturating_sub(late));
             (oldest..=newest).contains(&time.millis())
         };
         let fits: Vec<bool> = times.iter().zip(batch.series.iter()).map(fits).collect();
@@ -273,7 +286,7 @@ pub fn open(config: StoreConfig, clock: Clock, registry: &Registry) -> Result<Op
     let state = Arc::new(state);
     expose(&state, registry);
     Ok(Opened {
-        writer: Writer(Arc::clone(&state)),
+        writer: Writer { state: Arc::clone(&state), history: false },
         reader: Reader::new(Arc::clone(&state)),
         upkeep: Upkeep::new(state),
         replayed,
@@ -313,14 +326,19 @@ struct Parts {
 
 fn assemble(config: StoreConfig, clock: Clock, registry: &Registry, parts: Parts) -> State {
     let Parts { index, infos, active, log, lock } = parts;
-    let active_since = clock.now().millis();
+    let active_since = clock.monotonic();
     State {
         config,
         clock,
         index,
         infos,
         log: log.map(Mutex::new),
-        live: RwLock::new(Live { active, active_since, ..Live::default() }),
+        live: RwLock::new(Live {
+            active,
+            active_since,
+            frozen: Vec::new(),
+            segments: Arc::default(),
+        }),
         flush_wanted: Notify::new(),
         steady: Mutex::new(SteadyTime::new(clock.now(), clock.monotonic())),
         sync_wanted: Notify::new(),

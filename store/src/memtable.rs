@@ -8,6 +8,7 @@ use crate::block::Block;
 use crate::points::{Points, Run};
 use crate::segment::Window;
 use crate::series::{ByNumber, Series};
+use model::SeriesKey;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -102,9 +103,10 @@ impl Memtable {
         numbers.filter_map(|number| self.held.get(number))
     }
 
-    /// The runs of every series of `metric`; the open heads are copied.
-    pub(crate) fn runs(&self, metric: &str) -> Vec<Runs> {
-        self.of_metric(metric).map(Held::runs).collect()
+    /// The runs of the series of `metric` that `keep` wants; the open heads are copied.
+    pub(crate) fn runs(&self, metric: &str, keep: &dyn Fn(&SeriesKey) -> bool) -> Vec<Runs> {
+        let kept = self.of_metric(metric).filter(|held| keep(held.series.key()));
+        kept.map(Held::runs).collect()
     }
 
     /// The metrics held.

@@ -124,6 +124,14 @@ impl Run {
         }
     }
 
+    /// How many points.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Open(points) => points.len(),
+            Self::Sealed(block) => block.len(),
+        }
+    }
+
     /// Whether there may be a point with `from <= time <= to`.
     pub(crate) fn touches(&self, from: i64, to: i64) -> bool {
         self.span().is_some_and(|(first, last)| first <= to && last >= from)

@@ -76,6 +76,15 @@ impl Reader {
 
     /// Takes a snapshot for reading `metrics`, or every metric without.
     pub fn snapshot(&self, metrics: Option<&[&str]>) -> Snapshot {
+        self.snapshot_of(metrics, &|_| true)
+    }
+
+    /// The same for series that `keep` wants alone; others may be in it or not.
+    pub fn snapshot_of(
+        &self,
+        metrics: Option<&[&str]>,
+        keep: &dyn Fn(&SeriesKey) -> bool,
+    ) -> Snapshot {
         let live = self.state.live.read(); // one lock, one instant
         let tables = || self.tables(&live);
         let wanted: BTreeSet<&str> = match metrics {
@@ -85,7 +94,7 @@ impl Reader {
         let mut memory = HashMap::new();
         for metric in wanted {
             let mut by_series: HashMap<u64, Runs> = HashMap::new();
-            for runs in tables().flat_map(|table| table.runs(metric)) {
+            for runs in tables().flat_map(|table| table.runs(metric, keep)) {
                 match by_series.get_mut(&runs.series.number()) {
                     Some(earlier) => earlier.runs.extend(runs.runs),
                     None => drop(by_series.insert(runs.series.number(), runs)),
@@ -101,7 +110,7 @@ impl Reader {
 
     /// Takes a snapshot of the newest sample of each active series alone, of `metrics` or of every metric
     /// without. Active is a series with recent samples in memory, or that a target or sender still has.
-    pub fn last(&self, metrics: Option<&[&str]>) -> Snapshot {
+    pub fn last(&self, metrics: Option<&[&str]>, keep: &dyn Fn(&SeriesKey) -> bool) -> Snapshot {
         let _live = self.state.live.read(); // no sample comes while this is held
         let wanted: BTreeSet<Box<str>> = match metrics {
             Some(metrics) => metrics.iter().map(|metric| Box::from(*metric)).collect(),
@@ -111,6 +120,7 @@ impl Reader {
         for metric in wanted {
             let of_metric = self.state.index.of_metric(&metric).into_iter();
             let runs: Vec<Runs> = of_metric
+                .filter(|series| keep(series.key()))
                 .filter_map(|series| {
                     let (time, value) = series.last().filter(|(_, value)| !is_stale(*value))?;
                     let point = Points { times: vec![time], values: vec![value] };
@@ -246,7 +256,7 @@ impl Snapshot {
         to: i64,
     ) -> Result<Vec<SeriesSummary>, StoreError> {
         let mut found: BTreeMap<Arc<SeriesKey>, SeriesSummary> = BTreeMap::new();
-        for (id, key, sources) in self.sources(metric, &|_| true, from, to)? {
+        for (id, key, sources) in self.sources(metric, &|_, _| true, from, to)? {
             let spans = sources.iter().filter_map(Source::span);
             if let Some(span) = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) {
                 found.insert(Arc::clone(&key), SeriesSummary { id, key, span });
@@ -255,7 +265,7 @@ impl Snapshot {
         Ok(found.into_values().collect())
     }
 
-    /// Reads the series of `metric` whose ids `keep` wants, in `from..=to`, in up to `parts` scans that may run
+    /// Reads the series of `metric` that `keep` wants, by id and key, in `from..=to`, in up to `parts` scans that may run
     /// side by side. Blocks on files.
     ///
     /// # Errors
@@ -263,7 +273,7 @@ impl Snapshot {
     pub fn scan(
         &self,
         metric: &str,
-        keep: &dyn Fn(u64) -> bool,
+        keep: &dyn Fn(u64, &SeriesKey) -> bool,
         from: i64,
         to: i64,
         parts: usize,
@@ -311,7 +321,7 @@ impl Snapshot {
     fn sources(
         &self,
         metric: &str,
-        keep: &dyn Fn(u64) -> bool,
+        keep: &dyn Fn(u64, &SeriesKey) -> bool,
         from: i64,
         to: i64,
     ) -> Result<Vec<(u64, Arc<SeriesKey>, Vec<Source>)>, StoreError> {
@@ -331,7 +341,7 @@ impl Snapshot {
                 }
             };
             for entry in index.metric(metric) {
-                if hit(entry.span) && keep(entry.id) {
+                if hit(entry.span) && keep(entry.id, &entry.key) {
                     let place = found.entry(entry.id);
                     let (_, sources) =
                         place.or_insert_with(|| (Arc::clone(&entry.key), Vec::new()));
@@ -340,7 +350,7 @@ impl Snapshot {
             }
         }
         for runs in self.memory.get(metric).into_iter().flatten() {
-            if runs.span().is_some_and(hit) && keep(runs.series.id()) {
+            if runs.span().is_some_and(hit) && keep(runs.series.id(), runs.series.key()) {
                 let place = found.entry(runs.series.id());
                 let (_, sources) = place.or_insert_with(|| (runs.series.shared_key(), Vec::new()));
                 sources.push(Source::Memory(runs.clone()));
@@ -425,6 +435,20 @@ impl Scan {
         let merged = |step: &Step| if let Step::Merge(series) = step { series.len() } else { 0 };
         let segments = self.steps.iter().filter(|step| matches!(step, Step::Segment(..))).count();
         (segments, self.steps.iter().map(merged).sum())
+    }
+
+    /// Samples in all that is still to read, also those outside of the range; at most so many come.
+    pub fn most_samples(&self) -> usize {
+        let stored = |entries: &[IndexEntry]| entries.iter().map(|it| it.rows.len()).sum::<usize>();
+        let source = |source: &Source| match source {
+            Source::Stored { entry, .. } => entry.rows.len(),
+            Source::Memory(runs) => runs.runs.iter().map(Run::len).sum(),
+        };
+        let step = |step: &Step| match step {
+            Step::Segment(_, entries) => stored(entries),
+            Step::Merge(series) => series.iter().flat_map(|it| &it.2).map(source).sum(),
+        };
+        self.steps.iter().map(step).sum()
     }
 
     fn advance(&mut self) -> Result<Option<Chunk>, StoreError> {

@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use telemetry::{Counter, Registry};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tracing::error;
 
 /// The store behind its handles.
@@ -47,10 +48,10 @@ pub(crate) struct Log {
 }
 
 /// What a snapshot is a copy of; it changes as a whole, under its lock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) active: Memtable,
-    pub(crate) active_since: i64,
+    pub(crate) active_since: Instant,
     /// Being written to segments, the oldest first.
     pub(crate) frozen: Vec<Arc<Memtable>>,
     /// By first time.

@@ -65,7 +65,7 @@ impl SnapshotCatalog {
             let metrics = (!all).then_some(tables.as_slice());
             let snapshot = match view {
                 View::Samples(_) => reader.snapshot(metrics),
-                View::Last => reader.last(metrics),
+                View::Last => reader.last(metrics, &|_| true),
             };
             let public = name == SCHEMA;
             (name, Arc::new(SnapshotSchema { snapshot: Arc::new(snapshot), reader, public }))

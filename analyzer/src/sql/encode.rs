@@ -21,6 +21,8 @@ pub enum Format {
     Json,
     /// An Arrow IPC stream.
     Arrow,
+    /// A Parquet file.
+    Parquet,
 }
 
 impl Format {
@@ -31,6 +33,7 @@ impl Format {
             Self::Csv => "text/csv; charset=utf-8",
             Self::Json => "application/json",
             Self::Arrow => "application/vnd.apache.arrow.stream",
+            Self::Parquet => "application/vnd.apache.parquet",
         }
     }
 
@@ -41,6 +44,7 @@ impl Format {
             "text/csv" => Some(Self::Csv),
             "application/json" => Some(Self::Json),
             "application/vnd.apache.arrow.stream" => Some(Self::Arrow),
+            "application/vnd.apache.parquet" => Some(Self::Parquet),
             _ => None,
         });
         known.unwrap_or(Self::Json)
@@ -59,6 +63,7 @@ impl Answer {
             Format::Csv => self.csv().map_err(failed),
             Format::Json => self.json().map_err(failed),
             Format::Arrow => self.arrow().map_err(failed),
+            Format::Parquet => self.parquet(),
         }
     }
 

@@ -2,12 +2,13 @@
 
 mod about;
 mod catalog;
+mod direct;
 pub(crate) mod encode;
 mod functions;
 mod pushdown;
 mod scan;
 pub(crate) mod session;
-mod table;
+pub(crate) mod table;
 
 #[cfg(test)]
 mod tests;

@@ -95,7 +95,8 @@ impl ScanExec {
                         let series = job.snapshot.series(metric, from, to).map_err(external)?;
                         Some(matching(&series, &job.labels, &job.schema)?)
                     };
-                    let keep = |id: u64| ids.as_ref().is_none_or(|ids| ids.contains(&id));
+                    let keep =
+                        |id: u64, _: &SeriesKey| ids.as_ref().is_none_or(|ids| ids.contains(&id));
                     let scans =
                         job.snapshot.scan(metric, &keep, from, to, parts).map_err(external)?;
                     for (at, scan) in scans.into_iter().enumerate() {
@@ -307,7 +308,7 @@ impl Shape {
     }
 }
 
-fn label_value<'a>(key: &'a SeriesKey, column: &str) -> Option<&'a str> {
+pub(crate) fn label_value<'a>(key: &'a SeriesKey, column: &str) -> Option<&'a str> {
     match key.labels.get(column) {
         Some(value) if label_column(column) == column => Some(value),
         _ => {

@@ -1,8 +1,9 @@
 //! The remote-write receiver: what Prometheus and its agents push, taken into the store and confirmed
 //! only when it survives power loss. Protocol: Prometheus Remote-Write 1.0.
 //!
-//! - `wire`: the message's bytes; here: from label bytes to series, and from a request to batches
+//! - `wire`: the message's bytes, `encode`: for other receivers; here: from label bytes to series, and from a request to batches
 
+pub(crate) mod encode;
 mod wire;
 
 use ahash::RandomState;
@@ -112,25 +113,42 @@ impl RemoteWrite {
     /// # Errors
     /// [`PushError`] tells what was stored and whether sending it again is of use.
     pub async fn take(&self, turn: Turn, body: bytes::Bytes) -> Result<(), PushError> {
+        self.take_by(turn, body, &self.0.writer).await
+    }
+
+    /// The same for history: samples may be as old as retention allows, also where newer ones are there.
+    ///
+    /// # Errors
+    /// As [`RemoteWrite::take`].
+    pub async fn take_history(&self, turn: Turn, body: bytes::Bytes) -> Result<(), PushError> {
+        self.take_by(turn, body, &self.0.writer.for_history()).await
+    }
+
+    async fn take_by(
+        &self,
+        turn: Turn,
+        body: bytes::Bytes,
+        writer: &Writer,
+    ) -> Result<(), PushError> {
         let _turn = turn; // held until the end
-        let receiver = Arc::clone(&self.0);
+        let (receiver, own) = (Arc::clone(&self.0), writer.clone());
         let work = move || {
             let mut read = receiver.read(&body)?;
-            receiver.append(&mut read)?;
+            append(&own, &mut read)?;
             Ok::<_, PushError>(read)
         };
         let taken = tokio::task::spawn_blocking(work).await;
         let mut read =
             taken.unwrap_or_else(|error| Err(PushError::Malformed(error.to_string())))?;
         while !read.batches.is_empty() {
-            self.0.writer.room(CONFIRM_WITHIN).await.map_err(PushError::Unavailable)?;
-            let receiver = Arc::clone(&self.0);
-            let work = move || receiver.append(&mut read).map(|()| read);
+            writer.room(CONFIRM_WITHIN).await.map_err(PushError::Unavailable)?;
+            let own = writer.clone();
+            let work = move || append(&own, &mut read).map(|()| read);
             let taken = tokio::task::spawn_blocking(work).await;
             read = taken.unwrap_or_else(|error| Err(PushError::Malformed(error.to_string())))?;
         }
         let Read { samples, refused, sequence, cause, .. } = read;
-        let confirmed = self.0.writer.durable(sequence, CONFIRM_WITHIN).await;
+        let confirmed = writer.durable(sequence, CONFIRM_WITHIN).await;
         confirmed.map_err(PushError::Unavailable)?;
         self.0.samples.add(samples - refused);
         self.0.refused.add(refused);
@@ -154,27 +172,26 @@ struct Read {
     cause: Option<String>,
 }
 
-impl Receiver {
-    /// Takes in the batches until the store has no room; those left stay in `read`.
-    fn append(&self, read: &mut Read) -> Result<(), PushError> {
-        while let Some(batch) = read.batches.front() {
-            let appended = match self.writer.append(batch.clone()) {
-                Ok(appended) => appended,
-                Err(StoreError::Backlog) => return Ok(()),
-                Err(error) => return Err(PushError::Unavailable(error)),
-            };
-            read.batches.pop_front();
-            read.sequence = appended.sequence;
-            read.refused += appended.refused;
-            if appended.refused > 0 {
-                let cause =
-                    "time too far off (store.late_limit, store.early_limit, store.retention)";
-                read.cause.get_or_insert_with(|| cause.to_owned());
-            }
+/// Takes in the batches until the store has no room; those left stay in `read`.
+fn append(writer: &Writer, read: &mut Read) -> Result<(), PushError> {
+    while let Some(batch) = read.batches.front() {
+        let appended = match writer.append(batch.clone()) {
+            Ok(appended) => appended,
+            Err(StoreError::Backlog) => return Ok(()),
+            Err(error) => return Err(PushError::Unavailable(error)),
+        };
+        read.batches.pop_front();
+        read.sequence = appended.sequence;
+        read.refused += appended.refused;
+        if appended.refused > 0 {
+            let cause = "time too far off (store.late_limit, store.early_limit, store.retention)";
+            read.cause.get_or_insert_with(|| cause.to_owned());
         }
-        Ok(())
     }
+    Ok(())
+}
 
+impl Receiver {
     fn read(&self, body: &[u8]) -> Result<Read, PushError> {
         let len = snap::raw::decompress_len(body).map_err(|error| {
             PushError::Malformed(format!("the body is not snappy-compressed: {error}"))

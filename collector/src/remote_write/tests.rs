@@ -6,37 +6,10 @@ use store::{Opened, StoreConfig};
 
 /// A request in protobuf; the tests of `wire` use it too.
 pub(super) fn encode(series: &[(SeriesKey, Vec<(i64, f64)>)]) -> Vec<u8> {
-    fn varint(out: &mut Vec<u8>, mut value: u64) {
-        while value >= 0x80 {
-            out.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        out.push(value as u8);
-    }
-    fn bytes(out: &mut Vec<u8>, tag: u8, part: &[u8]) {
-        out.push(tag);
-        varint(out, part.len() as u64);
-        out.extend_from_slice(part);
-    }
-    let mut body = Vec::new();
-    for (key, rows) in series {
-        let mut part = Vec::new();
-        for (name, value) in [("__name__", &*key.metric)].into_iter().chain(key.labels.iter()) {
-            let mut label = Vec::new();
-            bytes(&mut label, 0x0a, name.as_bytes());
-            bytes(&mut label, 0x12, value.as_bytes());
-            bytes(&mut part, 0x0a, &label);
-        }
-        for (time, value) in rows {
-            let mut sample = vec![0x09];
-            sample.extend(value.to_le_bytes());
-            sample.push(0x10);
-            varint(&mut sample, *time as u64);
-            bytes(&mut part, 0x12, &sample);
-        }
-        bytes(&mut body, 0x0a, &part);
-    }
-    body
+    let rows = |rows: &[(i64, f64)]| rows.iter().map(|row| (Timestamp(row.0), row.1)).collect();
+    let all: Vec<(&SeriesKey, Vec<(Timestamp, f64)>)> =
+        series.iter().map(|(key, own)| (key, rows(own))).collect();
+    super::encode::message(all.iter().map(|(key, rows)| (*key, rows.as_slice())))
 }
 
 fn key(host: &str) -> SeriesKey {
@@ -62,7 +35,7 @@ async fn take(receiver: &RemoteWrite, body: bytes::Bytes) -> Result<(), PushErro
 
 fn count(store: &Opened) -> usize {
     let snapshot = store.reader.snapshot(None);
-    let scans = snapshot.scan("cpu", &|_| true, i64::MIN, i64::MAX, 1).unwrap();
+    let scans = snapshot.scan("cpu", &|_, _| true, i64::MIN, i64::MAX, 1).unwrap();
     scans.into_iter().flatten().map(|chunk| chunk.unwrap().points.len()).sum()
 }
 

@@ -23,6 +23,14 @@ impl Timestamp {
         }
     }
 
+    /// The time that `text` gives: RFC 3339, or milliseconds since the epoch.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.parse() {
+            Ok(millis) => Some(Self(millis)),
+            Err(_) => humantime::parse_rfc3339_weak(text).ok().map(Self::from_system),
+        }
+    }
+
     /// This time plus `step`, saturating.
     pub fn plus(self, step: Duration) -> Self {
         Self(self.0.saturating_add(duration_millis(step)))

@@ -212,6 +212,8 @@ fn pool<C: Connect + Clone>(connector: C) -> Client<C, Full<Bytes>> {
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(30))
         .pool_max_idle_per_host(2)
+        // Each idle connection keeps its buffer; an answer may be as long as it likes all the same.
+        .http1_max_buf_size(64 << 10)
         .build(connector)
 }
 

@@ -33,8 +33,10 @@ pub(crate) fn next(live: &Live, config: &StoreConfig, now: Timestamp) -> Option<
     // What is still in memory reaches a segment within one flush interval.
     let flush = i64::try_from(config.flush_interval.as_millis()).unwrap_or(i64::MAX);
     let over = |end: i64| end < now.millis().saturating_sub(flush).saturating_sub(WINDOW_SETTLE);
+    // One from a time to come was written before the clock was put back.
     let settled = |metas: &[&SegmentMeta], wait: i64| {
-        metas.iter().all(|meta| meta.created() <= now.millis().saturating_sub(wait))
+        let waited = now.millis().saturating_sub(wait);
+        metas.iter().all(|meta| meta.created() <= waited || meta.created() > now.millis())
     };
     let mut windows: BTreeMap<Window, Vec<&SegmentMeta>> = BTreeMap::new();
     for meta in raw().filter(|meta| meta.level < 2) {
@@ -131,6 +133,12 @@ mod tests {
         let with_late = [done, meta(closed, Resolution::Raw, 0, NOON + 9)];
         assert_eq!(planned(&with_late, closed + 1), None, "more late ones may follow at once");
         assert_eq!(planned(&with_late, closed + WINDOW_SETTLE), Some((2, 0, 1)));
+        let ahead = meta(closed + DAY, Resolution::Raw, 0, NOON);
+        assert_eq!(
+            planned(&[ahead], closed),
+            Some((1, 0, 1)),
+            "written before the clock was put back"
+        );
     }
 
     #[test]

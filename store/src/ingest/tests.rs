@@ -41,7 +41,7 @@ fn one(series: &Series, time: i64, value: f64) -> Batch {
 fn read_snapshot(snapshot: &Snapshot) -> Model {
     let mut all = Model::new();
     for metric in snapshot.metrics() {
-        for scan in snapshot.scan(&metric, &|_| true, i64::MIN, i64::MAX, 2).unwrap() {
+        for scan in snapshot.scan(&metric, &|_, _| true, i64::MIN, i64::MAX, 2).unwrap() {
             for chunk in scan {
                 let Chunk { key, points, id } = chunk.unwrap();
                 assert_eq!(id, crate::series_id(&key));
@@ -459,9 +459,75 @@ fn the_last_sample_of_each_active_series_is_at_hand() {
         ((a.key().to_string(), T0 + 5), 1_f64.to_bits()),
         ((b.key().to_string(), T0 + 1), 4_f64.to_bits()),
     ]);
-    assert_eq!(read_snapshot(&store.reader.last(None)), expected);
-    assert_eq!(read_snapshot(&store.reader.last(Some(&["m"]))), expected);
-    assert!(read_snapshot(&store.reader.last(Some(&["n"]))).is_empty());
+    assert_eq!(read_snapshot(&store.reader.last(None, &|_| true)), expected);
+    assert_eq!(read_snapshot(&store.reader.last(Some(&["m"]), &|_| true)), expected);
+    assert!(read_snapshot(&store.reader.last(Some(&["n"]), &|_| true)).is_empty());
     let found = store.reader.cardinality();
     assert_eq!((found.len(), found[0].series, found[0].values), (1, 2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_leaps_ahead_and_back_neither_loses_samples_nor_shuts_series() {
+    let dir = TempDir::new().unwrap();
+    let day = 86_400_000;
+    let config = || StoreConfig { dir: dir.path().to_owned(), ..StoreConfig::default() };
+    let each = |series: &Series, time: i64, value: f64| Batch {
+        times: Times::Each(vec![Timestamp(time)]),
+        ..one(series, time, value)
+    };
+    let mut expected = Model::new();
+    // Before the leap, a day ahead, and back again.
+    for (n, now) in [T0, T0 + day, T0 + 60_000].into_iter().enumerate() {
+        let store = open(config(), Clock::paused_at(Timestamp(now)), &Registry::new()).unwrap();
+        let (pushed, scraped) =
+            (series(&store.writer, "m", "pushed"), series(&store.writer, "m", "scraped"));
+        for batch in [each(&pushed, now, n as f64), one(&scraped, now, n as f64)] {
+            let key = batch.series[0].key().to_string();
+            assert_eq!(store.writer.append(batch).unwrap().refused, 0, "{key} at {now}");
+            expected.insert((key, now), (n as f64).to_bits());
+        }
+        assert_eq!(
+            store.writer.append(each(&pushed, now - 2 * 3_600_000, 9.0)).unwrap().refused,
+            1
+        );
+        store.upkeep.flush_now().unwrap();
+        store.upkeep.compact_now(Timestamp(now)).unwrap();
+        assert_eq!(read(&store.reader), expected);
+    }
+    let store = open(config(), Clock::paused_at(Timestamp(T0)), &Registry::new()).unwrap();
+    store.upkeep.compact_now(Timestamp(T0 + 3 * day)).unwrap();
+    assert_eq!((segment_count(&store), read(&store.reader)), (2, expected), "one for each day");
+}
+
+#[tokio::test(start_paused = true)]
+async fn recent_samples_are_flushed_by_age_also_when_the_clock_was_put_back() {
+    let dir = TempDir::new().unwrap();
+    let clock = Clock::paused_at(Timestamp(T0));
+    let store = open(config(dir.path()), clock, &Registry::new()).unwrap();
+    let a = series(&store.writer, "m", "a");
+    store.writer.append(one(&a, T0 + 86_400_000, 1.0)).unwrap();
+    tokio::time::advance(Duration::from_secs(599)).await;
+    store.upkeep.state.flush_if_due().unwrap();
+    assert_eq!(segment_count(&store), 0);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    store.upkeep.state.flush_if_due().unwrap();
+    assert_eq!(segment_count(&store), 1);
+}
+
+#[test]
+fn history_may_be_older_than_what_is_there() {
+    let dir = TempDir::new().unwrap();
+    let config = StoreConfig { dir: dir.path().to_owned(), ..StoreConfig::default() };
+    let store = open(config, Clock::system(), &Registry::new()).unwrap();
+    let a = series(&store.writer, "m", "a");
+    let now = Clock::system().now().millis();
+    let each =
+        |time: i64| Batch { times: Times::Each(vec![Timestamp(time)]), ..one(&a, time, 1.0) };
+    let day = 86_400_000;
+    assert_eq!(store.writer.append(each(now)).unwrap().refused, 0);
+    assert_eq!(store.writer.append(each(now - day)).unwrap().refused, 1);
+    let history = store.writer.for_history();
+    assert_eq!(history.append(each(now - day)).unwrap().refused, 0);
+    assert_eq!(history.append(each(now - 16 * day)).unwrap().refused, 1, "past retention");
+    assert_eq!(read(&store.reader).len(), 2);
 }

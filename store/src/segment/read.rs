@@ -48,6 +48,8 @@ pub(crate) struct IndexEntry {
     pub(crate) coding: Coding,
     /// Whether any of its values is a double.
     pub(crate) doubles: bool,
+    /// Between any two of its rows, where that is always the same.
+    pub(crate) step: Option<i64>,
 }
 
 impl Index {
@@ -135,6 +137,7 @@ impl EntryReader {
             batch.column_by_name(name)?.as_primitive_opt::<Int64Type>()
         };
         let (factor, base, doubles) = (integers("factor")?, integers("base")?, numbers("doubles")?);
+        let steps = integers("step"); // segments of before it was kept have none
         let metrics = batch.column_by_name("metric")?.as_string_opt::<i32>()?;
         let labels = batch.column_by_name("labels")?.as_map_opt()?;
         for at in 0..batch.num_rows() {
@@ -156,6 +159,7 @@ impl EntryReader {
                     base: base.value(at),
                 },
                 doubles: doubles.value(at) > 0,
+                step: steps.filter(|steps| steps.is_valid(at)).map(|steps| steps.value(at)),
             });
         }
         Some(())
@@ -242,12 +246,11 @@ impl SeriesReader {
         let total = usize::try_from(segment.meta.rows).unwrap_or(usize::MAX);
         let ranges = wanted.iter().map(|entry| entry.rows.clone());
         let selection = RowSelection::from_consecutive_ranges(ranges, total);
-        // Most metrics are integers at some scale; then the column of doubles is not even opened.
-        let columns: &[&str] = match wanted.iter().any(|entry| entry.doubles) {
-            true => &["ts", "vi", "vf"],
-            false => &["ts", "vi"],
-        };
-        let rows = RowReader::open(segment, index.samples.clone(), columns, Some(selection))?;
+        // Most metrics are integers at some scale and measured in even steps: then one column is opened.
+        let doubles = wanted.iter().any(|entry| entry.doubles).then_some("vf");
+        let times = wanted.iter().any(|entry| entry.step.is_none()).then_some("ts");
+        let columns: Vec<&str> = ["vi"].into_iter().chain(doubles).chain(times).collect();
+        let rows = RowReader::open(segment, index.samples.clone(), &columns, Some(selection))?;
         Ok(Self { rows, wanted: wanted.into_iter() })
     }
 
@@ -319,7 +322,7 @@ impl RowReader {
                 None => (self.next_batch()?, 0),
             };
             let count = left.min(batch.num_rows() - from);
-            take_points(&batch.slice(from, count), entry.coding, &mut points)
+            take_points(&batch.slice(from, count), entry, &mut points)
                 .ok_or_else(|| self.corrupt("unexpected columns".to_owned()))?;
             left -= count;
             if from + count < batch.num_rows() {
@@ -342,17 +345,29 @@ impl RowReader {
     }
 }
 
-fn take_points(batch: &RecordBatch, coding: Coding, points: &mut Points) -> Option<()> {
-    let ts = batch.column_by_name("ts")?.as_primitive_opt::<TimestampMillisecondType>()?;
+fn take_points(batch: &RecordBatch, entry: &IndexEntry, points: &mut Points) -> Option<()> {
+    let coding = entry.coding;
+    match (batch.column_by_name("ts"), entry.step) {
+        (Some(ts), _) => {
+            let ts = ts.as_primitive_opt::<TimestampMillisecondType>()?;
+            points.times.extend_from_slice(ts.values());
+        }
+        (None, Some(step)) => {
+            let taken = i64::try_from(points.times.len()).ok()?;
+            let rows = i64::try_from(batch.num_rows()).ok()?;
+            let time = |row: i64| entry.span.0.wrapping_add(row.wrapping_mul(step));
+            points.times.extend((taken..taken + rows).map(time));
+        }
+        (None, None) => return None,
+    }
     let vi: &Int64Array = batch.column_by_name("vi")?.as_primitive_opt::<Int64Type>()?;
-    points.times.extend_from_slice(ts.values());
     if vi.null_count() == 0 {
         points.values.extend(vi.values().iter().map(|step| coding.value(*step)));
         return Some(());
     }
     let vf: &Float64Array = batch.column_by_name("vf")?.as_primitive_opt::<Float64Type>()?;
     points.values.extend(
-        (0..ts.len()).map(
+        (0..vi.len()).map(
             |at| {
                 if vi.is_valid(at) { coding.value(vi.value(at)) } else { vf.value(at) }
             },

@@ -14,7 +14,7 @@ pub(crate) const VERSION: u32 = 2;
 /// Rows in a row group.
 const ROW_GROUP: usize = 1_048_576;
 /// Rows in a data page, the unit that an exact row selection reads.
-const PAGE_ROWS: usize = 8_192;
+const PAGE_ROWS: usize = 16_384;
 
 pub(crate) fn time_type() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
@@ -51,6 +51,7 @@ pub(crate) fn series() -> Arc<Schema> {
         Field::new("factor", DataType::Int64, false),
         Field::new("base", DataType::Int64, false),
         Field::new("doubles", DataType::UInt64, false),
+        Field::new("step", DataType::Int64, true),
     ]))
 }
 
@@ -73,8 +74,11 @@ pub(crate) fn samples_properties(spec: &Spec<'_>) -> WriterProperties {
         .set_column_encoding(column("ts"), Encoding::DELTA_BINARY_PACKED)
         .set_column_encoding(column("vi"), Encoding::DELTA_BINARY_PACKED)
         .set_column_encoding(column("vf"), Encoding::BYTE_STREAM_SPLIT)
-        .set_column_statistics_enabled(column("vi"), EnabledStatistics::None)
-        .set_column_statistics_enabled(column("vf"), EnabledStatistics::None);
+        // Which series and times a row group has; pages are found by the rows that the index names.
+        .set_statistics_enabled(EnabledStatistics::None);
+    for name in ["metric", "sid", "ts"] {
+        builder = builder.set_column_statistics_enabled(column(name), EnabledStatistics::Chunk);
+    }
     for name in ["sid", "factor", "base"] {
         // Where a row group has too many of them for a dictionary.
         builder = builder.set_column_encoding(column(name), Encoding::DELTA_BINARY_PACKED);

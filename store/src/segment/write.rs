@@ -111,6 +111,7 @@ impl SegmentWriter {
             span: (min, max),
             coding,
             doubles,
+            step: even_step(&points.times),
         };
         self.entries.add(id, key, &entry, &self.index)?;
         if self.entries.len == ENTRY_ROWS {
@@ -238,6 +239,15 @@ struct EntryRow {
     coding: Coding,
     /// Rows whose value is a double.
     doubles: u64,
+    /// Between any two rows, where that is always the same; 0 for a single row.
+    step: Option<i64>,
+}
+
+/// The one distance between all neighbours, if there is one.
+fn even_step(times: &[i64]) -> Option<i64> {
+    let mut steps = times.iter().zip(times.iter().skip(1)).map(|(a, b)| b.wrapping_sub(*a));
+    let first = steps.next().unwrap_or(0);
+    steps.all(|step| step == first).then_some(first)
 }
 
 /// Rows of `series.parquet` not yet encoded.
@@ -255,6 +265,7 @@ struct Entries {
     factor: Int64Builder,
     base: Int64Builder,
     doubles: UInt64Builder,
+    step: Int64Builder,
 }
 
 impl Default for Entries {
@@ -273,6 +284,7 @@ impl Default for Entries {
             factor: Int64Builder::new(),
             base: Int64Builder::new(),
             doubles: UInt64Builder::new(),
+            step: Int64Builder::new(),
         }
     }
 }
@@ -301,6 +313,7 @@ impl Entries {
         self.factor.append_value(row.coding.factor);
         self.base.append_value(row.coding.base);
         self.doubles.append_value(row.doubles);
+        self.step.append_option(row.step);
         self.len += 1;
         Ok(())
     }
@@ -320,6 +333,7 @@ impl Entries {
             Arc::new(self.factor.finish()),
             Arc::new(self.base.finish()),
             Arc::new(self.doubles.finish()),
+            Arc::new(self.step.finish()),
         ]
     }
 }

@@ -28,7 +28,7 @@ impl Bench {
     /// All that is stored of a metric: series and their values, in order of time.
     fn stored(&self, metric: &str) -> BTreeMap<String, Vec<f64>> {
         let snapshot = self.store.reader.snapshot(None);
-        let scans = snapshot.scan(metric, &|_| true, i64::MIN, i64::MAX, 1).unwrap();
+        let scans = snapshot.scan(metric, &|_, _| true, i64::MIN, i64::MAX, 1).unwrap();
         let chunks = scans.into_iter().flatten().map(Result::unwrap);
         chunks.map(|chunk| (chunk.key.to_string(), chunk.points.values)).collect()
     }
@@ -90,7 +90,7 @@ async fn with_honor_labels_a_pages_own_labels_win_and_without_honor_timestamps_i
     let time = now();
     reader.stage.append(time).await.unwrap();
     let snapshot = bench.store.reader.snapshot(None);
-    let scans = snapshot.scan("a", &|_| true, i64::MIN, i64::MAX, 1).unwrap();
+    let scans = snapshot.scan("a", &|_, _| true, i64::MIN, i64::MAX, 1).unwrap();
     let chunk = scans.into_iter().flatten().next().unwrap().unwrap();
     assert_eq!(chunk.key.to_string(), "a{job=\"theirs\",zone=\"z\"}");
     assert_eq!(chunk.points.times, [time.millis()]);

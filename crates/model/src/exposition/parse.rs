@@ -190,6 +190,28 @@ impl<'a> Parser<'a> {
         None
     }
 
+    /// The next line, if its first `len` bytes are a series that `is_known` knows and a sample follows; else
+    /// `None`, and [`Parser::next_line`] reads it. Spares reading labels again that were read before; they are
+    /// not at hand then.
+    pub fn next_known(
+        &mut self,
+        len: usize,
+        is_known: impl FnOnce(&[u8]) -> bool,
+    ) -> Option<SampleLine<'a>> {
+        let (series, tail) = self.rest.split_at_checked(len)?;
+        if self.eof_seen || !matches!(tail.first(), Some(b' ')) || !is_known(series) {
+            return None;
+        }
+        let end = memchr::memchr(b'\n', tail);
+        let (tail, rest) = tail.split_at_checked(end.unwrap_or(tail.len()))?;
+        let tail = std::str::from_utf8(tail.strip_suffix(b"\r").unwrap_or(tail)).ok()?;
+        let (value, time) = self.read_tail(tail).ok()?;
+        let series = std::str::from_utf8(series).ok()?;
+        self.rest = rest.get(1..).unwrap_or_default();
+        self.line += 1;
+        Some(SampleLine { series, value, time, terminated: end.is_some() })
+    }
+
     /// The identity of the sample line just returned.
     pub fn key(&self) -> SeriesKey {
         let labels = self.labels.iter().map(|label| (label.name.text(), label.value.text()));
@@ -282,7 +304,13 @@ impl<'a> Parser<'a> {
             return Err(Reason::MetricName);
         }
         let series = text.get(..text.len() - rest.len()).ok_or(Reason::MetricName)?;
-        let (value, rest) = split_blank(rest.trim_start_matches(BLANK));
+        let (value, time) = self.read_tail(rest)?;
+        Ok(SampleLine { series, value, time, terminated })
+    }
+
+    /// Reads what follows a series: value, time, exemplar.
+    fn read_tail(&self, text: &str) -> Result<(f64, Option<Timestamp>), Reason> {
+        let (value, rest) = split_blank(text.trim_start_matches(BLANK));
         if value.is_empty() {
             return Err(Reason::MissingValue);
         }
@@ -298,7 +326,7 @@ impl<'a> Parser<'a> {
         if !rest.is_empty() && !rest.starts_with('#') {
             return Err(Reason::Trailing);
         }
-        Ok(SampleLine { series, value, time, terminated })
+        Ok((value, time))
     }
 
     /// Reads the labels after `{` and returns what follows `}`.

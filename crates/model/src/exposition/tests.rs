@@ -1,4 +1,4 @@
-use super::parse::{Line, Parser, Reason};
+use super::parse::{Line, Malformed, Parser, Reason};
 use super::{Dialect, encode};
 use crate::{Labels, SeriesKey, Timestamp};
 use proptest::prelude::*;
@@ -227,4 +227,41 @@ proptest! {
         read(page.as_bytes(), Dialect::Prometheus);
         read(page.as_bytes(), Dialect::OpenMetrics);
     }
+}
+
+/// Reads a page line by line, each sample by its known length where that works, and counts those.
+fn read_known(page: &str, dialect: Dialect) -> (Vec<String>, usize) {
+    let lines = |parser: &mut Parser<'_>| parser.next_line().map(|line| format!("{line:?}"));
+    let mut slow = Parser::new(page.as_bytes(), dialect);
+    let mut quick = Parser::new(page.as_bytes(), dialect);
+    let (mut read, mut known) = (Vec::new(), 0);
+    while let Some(line) = slow.next_line() {
+        let len = if let Ok(Line::Sample(sample)) = &line { sample.series.len() } else { 0 };
+        match quick.next_known(len, |text| !text.is_empty()) {
+            Some(sample) => {
+                known += 1;
+                read.push(format!("{:?}", Ok::<_, Malformed>(Line::Sample(sample))));
+            }
+            None => read.extend(lines(&mut quick)),
+        }
+        assert_eq!(read.last(), Some(&format!("{line:?}")));
+        assert_eq!(quick.line_number(), slow.line_number());
+    }
+    assert_eq!(lines(&mut quick), None);
+    (read, known)
+}
+
+#[test]
+fn a_known_series_is_read_the_same_without_its_labels() {
+    let page = "# TYPE a counter\na{x=\"1\"} 1\na{x=\"\u{e4} b\"} 2 1795418000000\r\n\nb 3\n  b 4\nb\t5\nb x\nc NaN";
+    let (read, known) = read_known(page, Dialect::Prometheus);
+    assert_eq!((read.len(), known), (8, 3), "{read:#?}");
+    let (read, known) = read_known("a 1 # {id=\"x\"} 2\na 2\n# EOF\na 3\n", Dialect::OpenMetrics);
+    assert_eq!((read.len(), known), (2, 2));
+    let real = include_str!("../../tests/data/real-malformed-buckets.prom");
+    let (_, known) = read_known(real, Dialect::Prometheus);
+    assert_eq!(known, 413, "all its good samples");
+    let mut parser = Parser::new(b"a {x=\"1\"} 5\n", Dialect::Prometheus);
+    assert_eq!(parser.next_known(1, |_| true), None, "the labels follow a blank");
+    assert!(parser.next_line().unwrap().is_ok());
 }

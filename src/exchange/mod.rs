@@ -1,0 +1,4 @@
+//! Samples from files and to files.
+
+pub(crate) mod export;
+pub(crate) mod import;
