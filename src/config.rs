@@ -96,6 +96,7 @@ impl Config {
                 faults.push(format!("api.listen {listen} is open to others: set api.token_file, or listen on 127.0.0.1"));
             }
             faults.extend(self.collector.faults());
+            faults.extend(self.store.faults());
             faults.extend(self.query.faults());
         }
         #[cfg(feature = "gateway")]

@@ -3,7 +3,7 @@
 use crate::relabel::RelabelConfig;
 use model::Bytes;
 use model::label::is_plain_label_name;
-use model::time::human_duration;
+use model::time::{human_duration, optional_duration};
 use platform::tls::Tls;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -408,19 +408,5 @@ fn check_labels(place: &str, labels: &BTreeMap<String, String>, faults: &mut Vec
                 "{place}: label {name:?} is set by the collector; choose another name"
             ));
         }
-    }
-}
-
-mod optional_duration {
-    use model::time::human_duration;
-    use serde::{Deserialize, Deserializer};
-    use std::time::Duration;
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        input: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        #[derive(Deserialize)]
-        struct Human(#[serde(with = "human_duration")] Duration);
-        Option::<Human>::deserialize(input).map(|value| value.map(|Human(duration)| duration))
     }
 }

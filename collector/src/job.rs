@@ -100,3 +100,6 @@ impl Job {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

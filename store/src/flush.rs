@@ -101,7 +101,7 @@ impl Upkeep {
         while stop.wait_for(wait).await == Tick::Elapsed {
             let (state, stopping) = (Arc::clone(&self.state), stop.clone());
             let outcome = tokio::task::spawn_blocking(move || {
-                state.compact(state.clock.now(), &|| stopping.requested())
+                state.compact(state.clock.now(), state.steady_now(), &|| stopping.requested())
             });
             wait = match outcome.await {
                 Ok(Ok(outcome)) => {
@@ -128,7 +128,7 @@ impl Upkeep {
     /// # Errors
     /// A segment could not be written or committed.
     pub fn compact_now(&self, now: Timestamp) -> Result<(), StoreError> {
-        while self.state.compact(now, &|| false)? == Outcome::Progress {}
+        while self.state.compact(now, now, &|| false)? == Outcome::Progress {}
         Ok(())
     }
 
@@ -280,11 +280,32 @@ impl State {
         }
     }
 
+    /// The time that retention goes by.
+    fn steady_now(&self) -> Timestamp {
+        self.steady.lock().at(self.clock.now(), self.clock.monotonic())
+    }
+
+    /// Bytes by which the disk has less room than it should.
+    fn missing_room(&self) -> u64 {
+        let wanted = self.config.min_free.get();
+        if wanted == 0 {
+            return 0;
+        }
+        match platform::host::free_bytes(&self.config.dir) {
+            Ok(free) => wanted.saturating_sub(free),
+            Err(error) => {
+                debug!(%error, "the room on the disk could not be read");
+                0
+            }
+        }
+    }
+
     fn expire(&self) -> Result<(), StoreError> {
         let Some(log) = &self.log else { return Ok(()) };
-        let now = self.steady.lock().at(self.clock.now(), self.clock.monotonic());
+        let now = self.steady_now();
+        let missing = self.missing_room();
         let mut log = log.lock();
-        let remove = retention::expired(log.manifest.live(), &self.config, now);
+        let remove = retention::expired(log.manifest.live(), &self.config, now, missing);
         if remove.is_empty() {
             return Ok(());
         }

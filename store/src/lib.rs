@@ -36,7 +36,7 @@ mod wal;
 
 pub use batch::{Batch, Times};
 pub use check::{Fault, Report, check, repair};
-pub use config::StoreConfig;
+pub use config::{RetentionRule, StoreConfig};
 pub use error::StoreError;
 pub use flush::Upkeep;
 pub use info::Infos;

@@ -2,8 +2,9 @@
 
 use crate::StoreConfig;
 use crate::manifest::Live;
-use crate::segment::{Resolution, SegmentMeta};
+use crate::segment::SegmentMeta;
 use model::Timestamp;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -40,22 +41,22 @@ impl SteadyTime {
     }
 }
 
-/// The ids of the segments that should go. When space is short, raw samples go before their rollups.
-pub(crate) fn expired(live: &Live, config: &StoreConfig, now: Timestamp) -> Vec<String> {
-    let horizon = |resolution| {
-        let age = match resolution {
-            Resolution::Raw => config.retention,
-            Resolution::FiveMinutes => config.retention_5m,
-            Resolution::Hour => config.retention_1h,
-        };
-        now.minus(age).millis()
-    };
+/// The ids of the segments that should go, where `missing` bytes are to be had besides. When space is short, raw
+/// samples go before their rollups.
+pub(crate) fn expired(
+    live: &Live,
+    config: &StoreConfig,
+    now: Timestamp,
+    missing: u64,
+) -> Vec<String> {
+    let horizon = |resolution| now.minus(config.age(resolution)).millis();
     let mut by_age: Vec<&SegmentMeta> = live.segments.values().collect();
     by_age.sort_by_key(|meta| (meta.resolution, meta.span.1));
     let mut bytes: u64 = by_age.iter().map(|meta| meta.bytes()).sum();
+    let most = config.retention_size.get().min(bytes.saturating_sub(missing));
     let mut gone = Vec::new();
     for meta in by_age {
-        if meta.span.1 < horizon(meta.resolution) || bytes > config.retention_size.get() {
+        if meta.span.1 < horizon(meta.resolution) || bytes > most {
             bytes -= meta.bytes();
             gone.push(meta.id.clone());
         }
@@ -63,9 +64,24 @@ pub(crate) fn expired(live: &Live, config: &StoreConfig, now: Timestamp) -> Vec<
     gone
 }
 
+/// The metrics of a segment that a rule lets go although the segment stays.
+pub(crate) fn outlived(meta: &SegmentMeta, config: &StoreConfig, now: Timestamp) -> Vec<Arc<str>> {
+    let past = |metric: &str| {
+        let rule = config.retention_rules.iter().find(|rule| rule.holds_for(metric));
+        let age = rule.and_then(|rule| rule.age(meta.resolution));
+        age.is_some_and(|age| meta.span.1 < now.minus(age).millis())
+    };
+    if config.retention_rules.is_empty() {
+        return Vec::new();
+    }
+    let past = meta.metrics.iter().filter(|metric| past(&metric.name));
+    past.map(|metric| Arc::clone(&metric.name)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::segment::Resolution;
     use model::Bytes;
 
     fn live() -> Live {
@@ -89,7 +105,7 @@ mod tests {
         let retention = Duration::from_secs(seconds);
         let config =
             StoreConfig { retention, retention_size: Bytes(bytes), ..StoreConfig::default() };
-        expired(&live(), &config, Timestamp(4_000)).join(" ")
+        expired(&live(), &config, Timestamp(4_000), 0).join(" ")
     }
 
     #[test]
@@ -100,6 +116,9 @@ mod tests {
         assert_eq!(gone(2, 250), "a b");
         assert_eq!(gone(0, 1000), "a b c", "rollups have an age of their own");
         assert_eq!(gone(100, 50), "a b c a5", "rollups go last");
+        let config = StoreConfig { retention: Duration::from_secs(100), ..StoreConfig::default() };
+        let for_room = |missing| expired(&live(), &config, Timestamp(4_000), missing).join(" ");
+        assert_eq!((for_room(1).as_str(), for_room(150).as_str()), ("a", "a b"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The command line as a user types it.
 
 mod demo;
+mod exchange;
 mod query;
 mod store;
 mod targets;

@@ -1,4 +1,5 @@
 //! Kills, damage, and what is left after.
 
+mod full_disk;
 mod push;
 mod store;

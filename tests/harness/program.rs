@@ -18,9 +18,16 @@ pub(crate) struct Program {
 impl Program {
     /// Starts the program with its output in a file in `dir`.
     pub(crate) fn start(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::start_by(&[], dir, args, env)
+    }
+
+    /// The same by way of another program and its arguments, which ours follow.
+    fn start_by(by: &[String], dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
         let output = dir.join(format!("output-{}", args[0]));
         let file = File::options().create(true).append(true).open(&output).unwrap();
-        let child = Command::new(PROGRAM)
+        let words: Vec<&str> = by.iter().map(String::as_str).chain([PROGRAM]).collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .args(args)
             .envs(env.iter().copied())
             .stdin(Stdio::piped())
@@ -86,8 +93,23 @@ impl Monitor {
         config: &str,
         env: &[(&str, &str)],
     ) -> Result<Self, String> {
+        Self::try_start_by(&[], dir, &data(dir), config, env)
+    }
+
+    /// A monitor with its data in `data`, started by way of another program.
+    pub(crate) fn start_by(by: &[String], dir: &Path, data: &Path, config: &str) -> Self {
+        Self::try_start_by(by, dir, data, config, &[])
+            .unwrap_or_else(|output| panic!("monitor did not start: {output}"))
+    }
+
+    fn try_start_by(
+        by: &[String],
+        dir: &Path,
+        data: &Path,
+        config: &str,
+        env: &[(&str, &str)],
+    ) -> Result<Self, String> {
         let file = dir.join("monitor.toml");
-        let data = data(dir);
         let text = format!(
             "[api]\nlisten = \"127.0.0.1:0\"\n[store]\ndir = {data:?}\n{config}",
             data = data.to_str().unwrap()
@@ -102,7 +124,7 @@ impl Monitor {
             "--ready-file",
             ready.to_str().unwrap(),
         ];
-        let mut program = Program::start(dir, &args, env);
+        let mut program = Program::start_by(by, dir, &args, env);
         let told = wait_for("the monitor", || {
             let told = fs::read_to_string(&ready).ok();
             if told.is_none() && program.has_ended() { Some(Err(())) } else { told.map(Ok) }

@@ -70,6 +70,20 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// Durations that may be absent. Use with `#[serde(default, with = …)]`.
+pub mod optional_duration {
+    use super::human_duration;
+    use serde::{Deserialize, Deserializer};
+    use std::time::Duration;
+
+    /// As [`human_duration::deserialize`].
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
+        #[derive(Deserialize)]
+        struct Human(#[serde(with = "human_duration")] Duration);
+        Option::<Human>::deserialize(input).map(|value| value.map(|Human(duration)| duration))
+    }
+}
+
 /// Durations in configuration files: `250ms`, `10s`, `1h 30m`. Use with `#[serde(with = …)]`.
 pub mod human_duration {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};

@@ -88,6 +88,30 @@ pub struct Totals {
     pub blocked: u64,
 }
 
+/// Bytes that may still be written to the disk that holds `path`.
+///
+/// # Errors
+/// The system does not say.
+#[cfg(unix)]
+pub fn free_bytes(path: &std::path::Path) -> Result<u64, crate::PlatformError> {
+    let room = rustix::fs::statvfs(path);
+    let room = room
+        .map_err(|error| crate::PlatformError::file("ask for the room at", path)(error.into()))?;
+    Ok(room.f_bavail.saturating_mul(room.f_frsize))
+}
+
+/// Bytes that may still be written to the disk that holds `path`.
+///
+/// # Errors
+/// Always; it is not read on this system.
+#[cfg(not(unix))]
+pub fn free_bytes(_path: &std::path::Path) -> Result<u64, crate::PlatformError> {
+    Err(crate::PlatformError::Reading {
+        what: "the room on a disk",
+        cause: "not read on this system".to_owned(),
+    })
+}
+
 /// The machine's name in the network, `localhost` where it is not known.
 pub fn name() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

@@ -39,14 +39,16 @@ pub(crate) enum Outcome {
 }
 
 impl State {
-    /// Merges what is due at `now`; blocks. Stops soon after `stop` says so.
+    /// Merges what is due at `now`, and drops what is past its age at `steady`; blocks. Stops soon after `stop`
+    /// says so.
     pub(crate) fn compact(
         &self,
         now: Timestamp,
+        steady: Timestamp,
         stop: &dyn Fn() -> bool,
     ) -> Result<Outcome, StoreError> {
         let Some(log) = &self.log else { return Ok(Outcome::Idle) };
-        let job = plan::next(log.lock().manifest.live(), &self.config, now);
+        let job = plan::next(log.lock().manifest.live(), &self.config, now, steady);
         let Some(job) = job else { return Ok(Outcome::Idle) };
         let live = Arc::clone(&self.live.read().segments);
         let inputs: Vec<Arc<Segment>> =
@@ -85,7 +87,9 @@ impl State {
                 if stop() {
                     return Ok(None);
                 }
-                outputs.add(id, &key, &points)?;
+                if !job.without.iter().any(|metric| **metric == *key.metric) {
+                    outputs.add(id, &key, &points)?;
+                }
             }
             Ok(Some(()))
         };
@@ -142,6 +146,7 @@ const LARGEST: u64 = 512 << 20;
 struct Outputs<'a> {
     state: &'a State,
     level: u8,
+    resolution: Resolution,
     sequences: (u64, u64),
     samples: SegmentWriter,
     full: Vec<SegmentMeta>,
@@ -156,15 +161,16 @@ impl<'a> Outputs<'a> {
         let sequences = (firsts.unwrap_or(0), lasts.unwrap_or(0));
         let mut folders = Vec::new();
         let mut writer = |resolution| writer(state, resolution, job.level, sequences, &mut folders);
-        let samples = writer(Resolution::Raw)?;
+        let resolution = inputs.first().map_or(Resolution::Raw, |input| input.meta.resolution);
+        let samples = writer(resolution)?;
         let mut rollups = Vec::new();
-        if job.level == 2 {
+        if job.roll_up {
             for resolution in Resolution::ROLLUPS {
                 rollups.push((resolution.step().unwrap_or(1), writer(resolution)?));
             }
         }
         let (level, full) = (job.level, Vec::new());
-        Ok(Self { state, level, sequences, samples, full, rollups, folders })
+        Ok(Self { state, level, resolution, sequences, samples, full, rollups, folders })
     }
 
     fn add(&mut self, id: u64, key: &SeriesKey, points: &Points) -> Result<(), StoreError> {
@@ -177,7 +183,7 @@ impl<'a> Outputs<'a> {
         }
         if self.samples.bytes() > LARGEST {
             let next =
-                writer(self.state, Resolution::Raw, self.level, self.sequences, &mut self.folders)?;
+                writer(self.state, self.resolution, self.level, self.sequences, &mut self.folders)?;
             let full = std::mem::replace(&mut self.samples, next);
             self.full.extend(full.finish()?);
         }

@@ -2,9 +2,11 @@
 
 use crate::StoreConfig;
 use crate::manifest::Live;
+use crate::retention::outlived;
 use crate::segment::{Resolution, SegmentMeta, Window};
 use model::Timestamp;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Fresh segments of one window that are merged even while it is open.
 const MANY: usize = 8;
@@ -20,15 +22,44 @@ pub(crate) struct Job {
     pub(crate) inputs: Vec<String>,
     /// Rollups of the same range, which are computed anew.
     pub(crate) rollups: Vec<String>,
-    /// The level of what comes out; 2 is a day, with its rollups.
+    /// The level of what comes out.
     pub(crate) level: u8,
+    /// Whether rollups are computed on the way.
+    pub(crate) roll_up: bool,
+    /// What the inputs have and the output not.
+    pub(crate) without: Vec<Arc<str>>,
 }
 
-/// The next merge that is due, the oldest range first. `None` when all is as merged as it will be.
+impl Job {
+    fn merge<'a>(inputs: impl Iterator<Item = &'a SegmentMeta>, level: u8) -> Self {
+        let (rollups, without) = (Vec::new(), Vec::new());
+        Self { inputs: ids(inputs), rollups, level, roll_up: false, without }
+    }
+}
+
+/// The next merge that is due at `now`, the oldest range first; then the next segment to write anew without
+/// metrics that are past their age at `steady`, the time that retention goes by. `None` when all is as it will be.
 ///
 /// Segments that are left out of a merge are all older, by sequence, or all newer than those in it: so a
 /// later sample stays later.
-pub(crate) fn next(live: &Live, config: &StoreConfig, now: Timestamp) -> Option<Job> {
+pub(crate) fn next(
+    live: &Live,
+    config: &StoreConfig,
+    now: Timestamp,
+    steady: Timestamp,
+) -> Option<Job> {
+    merge(live, config, now).or_else(|| outlive(live, config, steady))
+}
+
+/// A segment with metrics past their own age.
+fn outlive(live: &Live, config: &StoreConfig, now: Timestamp) -> Option<Job> {
+    live.segments.values().find_map(|meta| {
+        let without = outlived(meta, config, now);
+        (!without.is_empty()).then(|| Job { without, ..Job::merge([meta].into_iter(), meta.level) })
+    })
+}
+
+fn merge(live: &Live, config: &StoreConfig, now: Timestamp) -> Option<Job> {
     let raw = || live.segments.values().filter(|meta| meta.resolution == Resolution::Raw);
     // What is still in memory reaches a segment within one flush interval.
     let flush = i64::try_from(config.flush_interval.as_millis()).unwrap_or(i64::MAX);
@@ -45,11 +76,11 @@ pub(crate) fn next(live: &Live, config: &StoreConfig, now: Timestamp) -> Option<
     for (window, metas) in &windows {
         let fresh = metas.iter().filter(|meta| meta.level == 0);
         if fresh.clone().count() >= MANY {
-            return Some(Job { inputs: ids(fresh.copied()), rollups: Vec::new(), level: 1 });
+            return Some(Job::merge(fresh.copied(), 1));
         }
         let mergeable = metas.len() > 1 || metas.iter().any(|meta| meta.level == 0);
         if mergeable && over(window.span().1) && settled(metas, WINDOW_SETTLE) {
-            return Some(Job { inputs: ids(metas.iter().copied()), rollups: Vec::new(), level: 1 });
+            return Some(Job::merge(metas.iter().copied(), 1));
         }
     }
     let mut days: BTreeMap<i64, Vec<&SegmentMeta>> = BTreeMap::new();
@@ -61,12 +92,15 @@ pub(crate) fn next(live: &Live, config: &StoreConfig, now: Timestamp) -> Option<
         let last = first.saturating_add(DAY - 1);
         let merged = metas.iter().all(|meta| meta.level > 0);
         let apart = metas.iter().any(|meta| meta.level < 2);
-        if apart && merged && over(last) && settled(metas, DAY_SETTLE) {
+        // Where raw samples of some metrics have gone already, the figures made of them could not be made anew.
+        let mut ages = config.retention_rules.iter().filter_map(|rule| rule.retention);
+        let thinned = ages.any(|age| last < now.minus(age).millis());
+        if apart && merged && !thinned && over(last) && settled(metas, DAY_SETTLE) {
             let rollups = live.segments.values().filter(|meta| {
                 meta.resolution != Resolution::Raw && meta.span.0 >= first && meta.span.1 <= last
             });
-            let (inputs, rollups) = (ids(metas.iter().copied()), ids(rollups));
-            return Some(Job { inputs, rollups, level: 2 });
+            let job = Job::merge(metas.iter().copied(), 2);
+            return Some(Job { rollups: ids(rollups), roll_up: true, ..job });
         }
     }
     None
@@ -104,7 +138,7 @@ mod tests {
     fn planned(metas: &[SegmentMeta], now: i64) -> Option<(usize, usize, u8)> {
         let segments = metas.iter().map(|meta| (meta.id.clone(), meta.clone())).collect();
         let live = Live { segments, ..Live::default() };
-        next(&live, &StoreConfig::default(), Timestamp(now))
+        next(&live, &StoreConfig::default(), Timestamp(now), Timestamp(now))
             .map(|job| (job.inputs.len(), job.rollups.len(), job.level))
     }
 

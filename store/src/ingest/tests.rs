@@ -531,3 +531,43 @@ fn history_may_be_older_than_what_is_there() {
     assert_eq!(history.append(each(now - 16 * day)).unwrap().refused, 1, "past retention");
     assert_eq!(read(&store.reader).len(), 2);
 }
+
+#[test]
+fn metrics_past_their_own_age_leave_their_segments() {
+    let dir = TempDir::new().unwrap();
+    let day = 86_400_000;
+    let rule = crate::RetentionRule {
+        metrics: vec!["debug_*".to_owned()],
+        retention: Some(Duration::from_secs(2 * 86_400)),
+        retention_5m: None,
+        retention_1h: None,
+    };
+    let config = StoreConfig { retention_rules: vec![rule], ..config(dir.path()) };
+    let store = open(config, Clock::system(), &Registry::new()).unwrap();
+    let start = T0 - T0 % day;
+    for metric in ["debug_a", "kept"] {
+        for n in 0..10 {
+            let series = series(&store.writer, metric, "a");
+            store.writer.append(one(&series, start + n * 3_600_000, n as f64)).unwrap();
+        }
+    }
+    store.upkeep.flush_now().unwrap();
+    let metrics = |reader: &Reader| reader.snapshot(None).metrics().into_iter().collect::<Vec<_>>();
+    store.upkeep.compact_now(Timestamp(start + 2 * day)).unwrap();
+    assert_eq!(metrics(&store.reader), ["debug_a".into(), "kept".into()]);
+    store.upkeep.compact_now(Timestamp(start + 3 * day)).unwrap();
+    assert_eq!((metrics(&store.reader), segment_count(&store)), (vec!["kept".into()], 1));
+    let hourly = store.reader.at(Resolution::Hour);
+    assert_eq!(
+        metrics(&hourly),
+        ["debug_a".into(), "kept".into()],
+        "figures have an age of their own"
+    );
+    let before = read(&hourly);
+    // Late samples of that day do not make the figures anew, for what they were made of is gone.
+    let late = series(&store.writer, "kept", "a");
+    store.writer.append(one(&late, start + 1, 5.0)).unwrap();
+    store.upkeep.flush_now().unwrap();
+    store.upkeep.compact_now(Timestamp(start + 3 * day)).unwrap();
+    assert_eq!(read(&hourly), before);
+}

@@ -91,7 +91,15 @@ pub(crate) fn samples_properties(spec: &Spec<'_>) -> WriterProperties {
 
 /// How `series.parquet` is written.
 pub(crate) fn series_properties(spec: &Spec<'_>) -> WriterProperties {
-    properties(spec).set_sorting_columns(Some(vec![ascending(0)])).build()
+    let mut builder = properties(spec).set_sorting_columns(Some(vec![ascending(0)]));
+    for name in ["sid", "row_start", "rows", "min_time", "max_time", "base", "doubles"] {
+        // Ascending, or much alike from row to row.
+        let column = ColumnPath::from(name);
+        builder = builder
+            .set_column_dictionary_enabled(column.clone(), false)
+            .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
+    }
+    builder.set_column_dictionary_enabled(ColumnPath::from("series"), false).build()
 }
 
 fn properties(spec: &Spec<'_>) -> parquet::file::properties::WriterPropertiesBuilder {

@@ -5,13 +5,14 @@ use super::record::{self, Record};
 use super::{first_sequence, folder};
 use crate::frame::{self, Damage, Frame};
 use crate::info::{InfoTable, Infos};
-use crate::series::{Series, SeriesIndex};
+use crate::series::{ByNumber, Series, SeriesIndex};
 use crate::{Batch, StoreError, Times};
 use platform::durable::{self, AppendFile};
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{self, SyncSender};
 use tracing::{error, warn};
 
 /// What a replay found.
@@ -44,7 +45,18 @@ pub(crate) enum Access {
     Read,
 }
 
-/// Hands every logged batch after sequence `flushed` to `visit`, in order.
+/// What the reading thread has found, in order.
+enum Found {
+    Batch(u64, Batch),
+    /// The end of a file that is damaged, with all its bytes.
+    Damage(PathBuf, Vec<u8>, Damage),
+}
+
+/// Batches that are read ahead.
+const AHEAD: usize = 16;
+
+/// Hands every logged batch after sequence `flushed` to `visit`, in order. Another thread reads ahead, one file
+/// in memory at a time.
 ///
 /// # Errors
 /// A file could not be read or mended, or `visit` failed.
@@ -56,22 +68,53 @@ pub(crate) fn replay(
     infos: &InfoTable,
     mut visit: impl FnMut(u64, Batch) -> Result<(), StoreError>,
 ) -> Result<Replayed, StoreError> {
-    let mut found = Replayed::default();
     let folder = folder(data);
     if !folder.exists() {
-        return Ok(found);
+        return Ok(Replayed::default());
     }
-    for path in durable::list(&folder)? {
-        if first_sequence(&path).is_none() {
-            continue;
+    let mut files = durable::list(&folder)?;
+    files.retain(|path| first_sequence(path).is_some());
+    let (send, receive) = mpsc::sync_channel(AHEAD);
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(move || read_files(files, flushed, index, infos, &send));
+        let mut damage = Replayed::default();
+        for found in receive {
+            match found {
+                Found::Batch(sequence, batch) => visit(sequence, batch)?,
+                Found::Damage(path, bytes, at) => {
+                    report(data, &path, &bytes, &at, access, &mut damage)?;
+                }
+            }
         }
+        let Ok(read) = reading.join() else {
+            return Err(StoreError::Corrupt {
+                id: "wal".to_owned(),
+                cause: "the thread that reads it ended badly".to_owned(),
+            });
+        };
+        let Replayed { torn_bytes, damaged_bytes, .. } = damage;
+        Ok(Replayed { torn_bytes, damaged_bytes, ..read? })
+    })
+}
+
+/// Reads file after file; ends early when nobody listens any more.
+fn read_files(
+    files: Vec<PathBuf>,
+    flushed: u64,
+    index: &SeriesIndex,
+    infos: &InfoTable,
+    send: &SyncSender<Found>,
+) -> Result<Replayed, StoreError> {
+    let mut found = Replayed::default();
+    for path in files {
         let bytes = std::fs::read(&path).map_err(|source| platform::PlatformError::File {
             attempt: "read",
             path: path.clone(),
             source,
         })?;
         let mut file =
-            FileState { path: &path, index, refs: HashMap::new(), layouts: HashMap::new() };
+            FileState { path: &path, index, refs: ByNumber::default(), layouts: HashMap::new() };
+        let mut heard = true;
         let damage = frame::scan(&bytes, 0, |frame| {
             found.last_sequence = found.last_sequence.max(frame.sequence);
             let sequence = frame.sequence;
@@ -82,14 +125,19 @@ pub(crate) fn replay(
                 Applied::Batch(batch) => {
                     found.batches += 1;
                     found.samples += batch.values.len() as u64;
-                    visit(sequence, batch)?;
+                    heard &= send.send(Found::Batch(sequence, batch)).is_ok();
                 }
             }
             Ok::<_, StoreError>(())
         })?;
         found.files += 1;
         found.bytes += bytes.len() as u64;
-        report(data, &path, &bytes, &damage, access, &mut found)?;
+        if damage != Damage::default() {
+            heard &= send.send(Found::Damage(path, bytes, damage)).is_ok();
+        }
+        if !heard {
+            break;
+        }
     }
     Ok(found)
 }
@@ -97,7 +145,7 @@ pub(crate) fn replay(
 struct FileState<'a> {
     path: &'a Path,
     index: &'a SeriesIndex,
-    refs: HashMap<u64, Series>,
+    refs: ByNumber<Series>,
     layouts: HashMap<u64, Arc<[Series]>>,
 }
 
