@@ -27,7 +27,7 @@ mod role;
 use clap::Parser;
 use std::process::ExitCode;
 
-/// Gives freed memory back to the system within a second; the system's own allocator keeps it.
+/// Gives freed memory back to the system within seconds; the system's own allocator keeps it.
 #[cfg(unix)]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

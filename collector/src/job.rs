@@ -1,14 +1,14 @@
 //! One job: its targets come and go with discovery, each scraped by a task of its own while it is there.
 
 use crate::config::{CollectorConfig, ScrapeConfig};
-use crate::discovery::Discovery;
+use crate::discovery::{Discovery, Found};
 use crate::scrape::client::JobClient;
 use crate::scrape::cycle::Cycle;
 use crate::target::{Identity, TargetBoard, targets};
 use crate::{schedule, scrape};
 use platform::PlatformError;
 use runtime::{Clock, Stop};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use store::Writer;
@@ -35,11 +35,13 @@ pub(crate) struct Job {
     /// How to end each target that is scraped now.
     running: HashMap<Identity, Stop>,
     tasks: JoinSet<()>,
+    /// Which target each task scrapes.
+    scraping: HashMap<tokio::task::Id, Identity>,
 }
 
 impl Job {
     /// # Errors
-    /// A file of its TLS settings cannot be read, or there is no name server.
+    /// The system's name servers could not be told.
     pub(crate) fn new(
         scrape: &ScrapeConfig,
         config: &Arc<CollectorConfig>,
@@ -47,19 +49,27 @@ impl Job {
     ) -> Result<Self, PlatformError> {
         Ok(Self {
             discovery: Discovery::new(scrape)?,
-            client: Arc::new(JobClient::new(scrape.tls_config.as_ref().map(Into::into))?),
+            client: Arc::new(JobClient::new(
+                scrape.tls_config.as_ref().map(Into::into).unwrap_or_default(),
+            )),
             scrape: scrape.clone(),
             config: Arc::clone(config),
             tools,
             running: HashMap::new(),
             tasks: JoinSet::new(),
+            scraping: HashMap::new(),
         })
     }
 
     /// Scrapes until stopped.
     pub(crate) async fn run(mut self, stop: Stop) {
         loop {
-            self.look().await;
+            // Looking may wait for name servers; it is dropped whole.
+            let found = tokio::select! {
+                () = stop.wait() => break,
+                found = self.discovery.look() => found,
+            };
+            self.follow(found);
             let wait = self.discovery.refresh().unwrap_or(Duration::MAX);
             tokio::select! {
                 () = stop.wait() => break,
@@ -72,8 +82,19 @@ impl Job {
     }
 
     /// Starts what is new and ends what is gone.
-    async fn look(&mut self) {
-        let wanted = targets(&self.scrape, &self.config, self.discovery.look().await);
+    fn follow(&mut self, found: BTreeSet<Found>) {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            let (id, panicked) = match ended {
+                Ok((id, ())) => (id, None),
+                Err(error) => (error.id(), Some(error)),
+            };
+            let identity = self.scraping.remove(&id);
+            if let (Some(identity), Some(error)) = (identity, panicked) {
+                warn!(scrape_target = identity.0, %error, "a scrape ended badly, and begins anew");
+                self.running.remove(&identity);
+            }
+        }
+        let wanted = targets(&self.scrape, &self.config, found);
         self.running.retain(|identity, stop| {
             let stays = wanted.contains_key(identity);
             if !stays {
@@ -87,16 +108,10 @@ impl Job {
                 continue;
             }
             let stop = Stop::new();
-            self.running.insert(identity, stop.clone());
+            self.running.insert(identity.clone(), stop.clone());
             let cycle = Cycle::new(target, &self.tools, Arc::clone(&self.client));
-            self.tasks.spawn(schedule::scrape(cycle, stop));
-        }
-        while let Some(ended) = self.tasks.try_join_next() {
-            if let Err(error) = ended
-                && error.is_panic()
-            {
-                warn!(job = self.scrape.job, %error, "a scrape ended badly");
-            }
+            let task = self.tasks.spawn(schedule::scrape(cycle, stop));
+            self.scraping.insert(task.id(), identity);
         }
     }
 }

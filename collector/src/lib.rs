@@ -54,7 +54,7 @@ impl Collector {
     /// Prepares all jobs; must be called within a tokio runtime.
     ///
     /// # Errors
-    /// A file of a job's TLS settings cannot be read, or the system's name servers could not be told.
+    /// The system's name servers could not be told.
     pub fn new(
         config: CollectorConfig,
         writer: Writer,

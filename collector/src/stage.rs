@@ -162,14 +162,19 @@ impl Stage {
         let values = std::mem::take(&mut self.values);
         let batch = Batch { series: Arc::clone(&self.layout), values, times };
         self.truncate(0);
-        let (writer, infos) = (self.writer.clone(), std::mem::take(&mut self.infos));
+        let (writer, infos) = (self.writer.clone(), self.infos.clone());
         // The store's write may wait for a slow disk, which must not stop the other targets.
         let append = move || {
             writer.append(batch)?;
             if infos.is_empty() { Ok(()) } else { writer.describe(infos) }
         };
         match tokio::task::spawn_blocking(append).await {
-            Ok(outcome) => outcome,
+            Ok(outcome) => {
+                if outcome.is_ok() {
+                    self.infos.clear(); // what was not taken is said again
+                }
+                outcome
+            }
             Err(_) => Err(StoreError::Backlog),
         }
     }

@@ -161,11 +161,18 @@ async fn copy<W: Write + Send>(
             Ok(stream) => {
                 writer.append(&stream).map_err(exit::with(exit::SYSTEM))?;
                 from = to.saturating_add(1);
+                window = window.saturating_mul(2).min(WINDOW);
             }
-            // Over a limit of rows or memory: in smaller pieces.
-            Err(_) if window > 1_000 => window /= 2,
+            // Over a limit: in smaller pieces.
+            Err(failure) if window > 1_000 && is_limit(&failure) => window /= 2,
             Err(failure) => return Err(failure),
         }
     }
     Ok(())
+}
+
+/// Whether a query failed for the size of its answer, as the limits of `[query]` say it.
+fn is_limit(failure: &Failure) -> bool {
+    let text = failure.error.to_string();
+    ["query.max_rows", "query.memory", "query.timeout"].iter().any(|limit| text.contains(limit))
 }

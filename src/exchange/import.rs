@@ -198,7 +198,9 @@ impl Sink {
     }
 
     fn files(dir: PathBuf) -> Result<Self, Failure> {
-        let config = StoreConfig { dir, ..StoreConfig::default() };
+        // How old samples may be is for the monitor that will use the store to say.
+        let retention = Duration::from_secs(200 * 365 * 86_400);
+        let config = StoreConfig { dir, retention, ..StoreConfig::default() };
         let opened = store::open(config, Clock::system(), &Registry::new());
         Ok(Self::Files(Box::new(opened.map_err(exit::with(exit::UNAVAILABLE))?)))
     }
@@ -257,8 +259,8 @@ async fn send(
         match status {
             200..=299 => return Ok(None),
             // The rest is stored; the answer says how many are not.
-            400 => match text.split('"').find_map(|part| part.split_once(" of ")) {
-                Some((count, _)) => return Ok(Some((count.parse().unwrap_or(0), text))),
+            400 => match refused(&text) {
+                Some(count) => return Ok(Some((count, text))),
                 None => return Err(Failure::text(exit::DATA, text)),
             },
             429 | 503 => match backoff.before(attempt, jitter) {
@@ -273,6 +275,15 @@ async fn send(
             }
         }
     }
+}
+
+/// How many samples an answer says were refused, as in `3 of 7 samples refused, the rest is stored: …`.
+fn refused(answer: &str) -> Option<u64> {
+    let (counts, _) = answer.split_once(" samples refused")?;
+    let (refused, all) = counts.rsplit_once(" of ")?;
+    let digits = refused.rsplit(|c: char| !c.is_ascii_digit()).next()?;
+    all.parse::<u64>().ok()?;
+    digits.parse().ok()
 }
 
 fn append(
@@ -306,7 +317,25 @@ fn append(
     }
     let appended = appended.map_err(exit::with(exit::UNAVAILABLE))?;
     if appended.refused > 0 {
-        refuse(appended.refused, "older than store.retention, or in the future".to_owned());
+        refuse(appended.refused, "their time is in the future, or centuries ago".to_owned());
     }
     Ok(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_that_says_so_means_that_the_rest_is_stored() {
+        let answer = r#"{"error":"3 of 70 samples refused, the rest is stored: too old"}"#;
+        assert_eq!(refused(answer), Some(3));
+        for answer in [
+            "the body has 9 bytes uncompressed, over the limit of 5",
+            "x of y samples refused",
+            "bad request",
+        ] {
+            assert_eq!(refused(answer), None, "{answer}");
+        }
+    }
 }

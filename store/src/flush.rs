@@ -7,7 +7,7 @@ use crate::info::InfoTable;
 use crate::manifest::{Edit, Manifest};
 use crate::memtable::Memtable;
 use crate::segment::write::{SegmentWriter, Spec};
-use crate::segment::{Resolution, Segment, SegmentMeta};
+use crate::segment::{Resolution, Segment, SegmentMeta, Window};
 use crate::state::State;
 use crate::wal::writer::drop_flushed;
 use crate::{StoreConfig, StoreError, clean, retention};
@@ -15,7 +15,7 @@ use model::Timestamp;
 use platform::{crash_point, durable};
 use runtime::{Backoff, Clock, Jitter, Stop, Tick};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tracing::{debug, error, info};
 use ulid::Ulid;
@@ -169,7 +169,7 @@ impl Upkeep {
 impl State {
     pub(crate) fn sync(&self) {
         let Some(log) = &self.log else { return };
-        let unsynced = log.lock().wal.unsynced();
+        let unsynced = log.lock().wal.unsynced(false);
         let outcome = match unsynced {
             Ok(None) => return,
             Ok(Some((handle, sequence))) => {
@@ -241,17 +241,45 @@ impl State {
         if room && (aged || wal_full || doubtful || self.is_full()) {
             self.freeze_active();
         }
-        self.flush_frozen()?;
-        self.expire()
+        // Also when the disk is full and nothing can be written: what is past its age makes room.
+        let flushed = self.flush_frozen();
+        self.expire()?;
+        flushed?;
+        self.settle_log()
+    }
+
+    /// Where no recent sample is left that a file in doubt may have held, the doubt has no object any more.
+    fn settle_log(&self) -> Result<(), StoreError> {
+        let Some(log) = &self.log else { return Ok(()) };
+        let mut log = log.lock();
+        let live = self.live.read();
+        if !log.wal.is_doubtful() || !live.active.is_empty() || !live.frozen.is_empty() {
+            return Ok(());
+        }
+        drop(live);
+        let infos = self.infos.fresh();
+        if !infos.is_empty() {
+            log.manifest.commit(Edit { infos: infos.clone(), ..Edit::default() })?;
+            self.infos.settle(&infos);
+        }
+        let last = log.wal.last_sequence();
+        log.wal.settle(last);
+        Ok(())
     }
 
     fn flush_frozen(&self) -> Result<(), StoreError> {
         let Some(log) = &self.log else { return Ok(()) };
         loop {
             let Some(frozen) = self.live.read().frozen.first().cloned() else { return Ok(()) };
-            // The slow part runs without a lock: appends and queries go on.
-            let metas = write_segments(&self.config, self.clock, &frozen)?;
             let flushed = frozen.sequences().1;
+            // The slow part runs without a lock: appends and queries go on. What an attempt wrote whose commit
+            // failed is committed now: whether that commit is on disk is not known, so its files must stay.
+            let written = self.written.lock().take();
+            let metas = match written.filter(|(sequence, _)| *sequence == flushed) {
+                Some((_, metas)) => metas,
+                None => write_segments(&self.config, self.clock, &frozen)?,
+            };
+            *self.written.lock() = Some((flushed, metas.clone()));
             let segments = metas.len();
             let infos = self.infos.fresh();
             let edit = Edit {
@@ -269,6 +297,7 @@ impl State {
                 live.frozen.remove(0);
                 log.wal.settle(flushed);
             }
+            *self.written.lock() = None;
             self.infos.settle(&infos);
             self.note_durable(flushed);
             crash_point::pass("flush_before_wal_cut");
@@ -291,8 +320,13 @@ impl State {
         if wanted == 0 {
             return 0;
         }
+        // What was deleted while a query reads it takes its room until the query ends.
+        let mut doomed = self.doomed.lock();
+        doomed.retain(|segment| segment.strong_count() > 0);
+        let coming: u64 =
+            doomed.iter().filter_map(Weak::upgrade).map(|segment| segment.meta.bytes()).sum();
         match platform::host::free_bytes(&self.config.dir) {
-            Ok(free) => wanted.saturating_sub(free),
+            Ok(free) => wanted.saturating_sub(free).saturating_sub(coming),
             Err(error) => {
                 debug!(%error, "the room on the disk could not be read");
                 0
@@ -313,7 +347,10 @@ impl State {
         let segments = self.commit(&mut log, Edit { remove: remove.clone(), ..Edit::default() })?;
         self.live.write().segments = segments;
         let gone = |segment: &&Arc<Segment>| remove.contains(&segment.meta.id);
-        old.iter().filter(gone).for_each(|segment| segment.doom());
+        for segment in old.iter().filter(gone) {
+            segment.doom();
+            self.doomed.lock().push(Arc::downgrade(segment));
+        }
         self.meters.expired.add(remove.len() as u64);
         debug!(segments = remove.len(), "segments past retention deleted");
         Ok(())
@@ -342,19 +379,37 @@ fn write_segments(
     let mut metas = Vec::new();
     for window in memtable.windows() {
         let id = new_id(clock);
-        let sequences = memtable.sequences();
-        let (data, resolution) = (config.dir.as_path(), Resolution::Raw);
-        let spec = Spec { data, id: &id, resolution, level: 0, sequences };
-        let mut writer = SegmentWriter::create(&spec)?;
-        let (from, to) = window.span();
-        for (series, points) in memtable.sorted(from, to) {
-            writer.add(series.id(), series.key(), &points)?;
+        match write_segment(config, &id, memtable, window) {
+            Ok(meta) => metas.extend(meta),
+            Err(error) => {
+                // On a full disk each attempt must leave what it took.
+                let folders = metas.iter().map(|meta: &SegmentMeta| meta.folder.clone());
+                for folder in folders.chain([Path::new("tmp").join(&id)]) {
+                    let _ = durable::remove_dir(&config.dir.join(folder));
+                }
+                return Err(error);
+            }
         }
-        let Some(meta) = writer.finish()? else { continue };
-        place(data, &meta)?;
-        metas.push(meta);
     }
     Ok(metas)
+}
+
+fn write_segment(
+    config: &StoreConfig,
+    id: &str,
+    memtable: &Memtable,
+    window: Window,
+) -> Result<Option<SegmentMeta>, StoreError> {
+    let (data, resolution) = (config.dir.as_path(), Resolution::Raw);
+    let spec = Spec { data, id, resolution, level: 0, sequences: memtable.sequences() };
+    let mut writer = SegmentWriter::create(&spec)?;
+    let (from, to) = window.span();
+    for (series, points) in memtable.sorted(from, to) {
+        writer.add(series.id(), series.key(), &points)?;
+    }
+    let Some(meta) = writer.finish()? else { return Ok(None) };
+    place(data, &meta)?;
+    Ok(Some(meta))
 }
 
 /// A new segment's id.

@@ -221,14 +221,17 @@ impl State {
     }
 
     pub(crate) fn sync_now(&self, log: &mut Log) -> Result<(), StoreError> {
-        let Some((handle, sequence)) = log.wal.unsynced()? else { return Ok(()) };
+        // A batch in a new file is durable with that file, whatever an older one holds in doubt.
+        let Some((handle, sequence)) = log.wal.unsynced(true)? else { return Ok(()) };
         if let Err(error) = handle.sync() {
             self.meters.sync_failures.inc();
             log.wal.abandon();
             return Err(error.into());
         }
         self.meters.syncs.inc();
-        self.note_durable(sequence);
+        if !log.wal.is_doubtful() {
+            self.note_durable(sequence);
+        }
         Ok(())
     }
 }
@@ -344,6 +347,8 @@ fn assemble(config: StoreConfig, clock: Clock, registry: &Registry, parts: Parts
         sync_wanted: Notify::new(),
         durable: tokio::sync::watch::Sender::new(0),
         meters: Meters::new(registry),
+        written: Mutex::default(),
+        doomed: Mutex::default(),
         indexes: Mutex::new(IndexCache::default()),
         _lock: lock,
     }

@@ -183,7 +183,8 @@ impl Manifest {
             self.file = begin(&self.data, self.number, &next)?;
             (self.edits, self.broken) = (1, false);
             self.live = next;
-            return self.drop_others();
+            self.drop_others();
+            return Ok(());
         }
         let mut bytes = Vec::new();
         frame::put(&mut bytes, self.edits, EDIT, &put_edit(&edit));
@@ -211,15 +212,20 @@ impl Manifest {
         self.broken
     }
 
-    /// Removes the files of other numbers; nothing names them any more.
-    fn drop_others(&self) -> Result<(), StoreError> {
-        for path in durable::list(&self.data)? {
-            let number = path.file_name().and_then(|name| number_of(name.to_str()?));
-            if number.is_some_and(|number| number != self.number) {
-                durable::remove_file(&path)?;
-            }
+    /// Removes the files of other numbers, which nothing names any more. The commit has happened; what stays now
+    /// goes with the next file.
+    fn drop_others(&self) {
+        let others = durable::list(&self.data).and_then(|paths| {
+            let number = |path: &PathBuf| number_of(path.file_name()?.to_str()?);
+            let mut paths = paths.into_iter();
+            let other = |path: &PathBuf| number(path).is_some_and(|number| number != self.number);
+            paths.try_for_each(
+                |path| if other(&path) { durable::remove_file(&path) } else { Ok(()) },
+            )
+        });
+        if let Err(error) = others {
+            warn!(%error, "an older manifest stays for now");
         }
-        Ok(())
     }
 
     /// What is live.

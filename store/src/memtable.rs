@@ -24,7 +24,8 @@ const BLOCK_BYTES: usize = 96;
 /// Samples by series.
 #[derive(Debug, Default)]
 pub(crate) struct Memtable {
-    held: ByNumber<Held>,
+    /// Boxed, so that the table itself stays small when it grows.
+    held: ByNumber<Box<Held>>,
     /// The numbers of each metric's series.
     metrics: HashMap<Box<str>, Vec<u64>>,
     bytes: usize,
@@ -81,7 +82,7 @@ impl Memtable {
                     Some(numbers) => numbers.push(series.number()),
                     None => drop(metrics.insert(metric.clone(), vec![series.number()])),
                 }
-                Held::new(series.clone())
+                Box::new(Held::new(series.clone()))
             });
             *bytes += held.push(time, value);
             series.note(time, value);
@@ -100,7 +101,7 @@ impl Memtable {
 
     fn of_metric(&self, metric: &str) -> impl Iterator<Item = &Held> {
         let numbers = self.metrics.get(metric).into_iter().flatten();
-        numbers.filter_map(|number| self.held.get(number))
+        numbers.filter_map(|number| self.held.get(number).map(Box::as_ref))
     }
 
     /// The runs of the series of `metric` that `keep` wants; the open heads are copied.
@@ -128,7 +129,7 @@ impl Memtable {
     /// Every series with its points of `from..=to`, in the order of (metric, labels).
     pub(crate) fn sorted(&self, from: i64, to: i64) -> impl Iterator<Item = (Series, Points)> + '_ {
         let ordered: BTreeMap<_, &Held> =
-            self.held.values().map(|held| (held.series.key(), held)).collect();
+            self.held.values().map(|held| (held.series.key(), held.as_ref())).collect();
         ordered.into_values().map(move |held| (held.series.clone(), held.runs().merged(from, to)))
     }
 

@@ -2,8 +2,9 @@
 
 use crate::StoreConfig;
 use crate::manifest::Live;
-use crate::segment::SegmentMeta;
+use crate::segment::{Resolution, SegmentMeta};
 use model::Timestamp;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -41,8 +42,8 @@ impl SteadyTime {
     }
 }
 
-/// The ids of the segments that should go, where `missing` bytes are to be had besides. When space is short, raw
-/// samples go before their rollups.
+/// The ids of the segments that should go; those of one day and resolution go together. When all are too large,
+/// raw samples go before their rollups. For `missing` bytes of room only raw samples go, and never the newest day.
 pub(crate) fn expired(
     live: &Live,
     config: &StoreConfig,
@@ -50,15 +51,21 @@ pub(crate) fn expired(
     missing: u64,
 ) -> Vec<String> {
     let horizon = |resolution| now.minus(config.age(resolution)).millis();
-    let mut by_age: Vec<&SegmentMeta> = live.segments.values().collect();
-    by_age.sort_by_key(|meta| (meta.resolution, meta.span.1));
-    let mut bytes: u64 = by_age.iter().map(|meta| meta.bytes()).sum();
-    let most = config.retention_size.get().min(bytes.saturating_sub(missing));
+    let mut days: BTreeMap<(Resolution, i64), Vec<&SegmentMeta>> = BTreeMap::new();
+    for meta in live.segments.values() {
+        days.entry((meta.resolution, Timestamp(meta.span.0).day())).or_default().push(meta);
+    }
+    let raw = days.keys().filter(|(resolution, _)| *resolution == Resolution::Raw);
+    let newest = raw.map(|(_, day)| *day).max();
+    let mut bytes: u64 = live.segments.values().map(SegmentMeta::bytes).sum();
+    let roomy = bytes.saturating_sub(missing);
     let mut gone = Vec::new();
-    for meta in by_age {
-        if meta.span.1 < horizon(meta.resolution) || bytes > most {
-            bytes -= meta.bytes();
-            gone.push(meta.id.clone());
+    for ((resolution, day), metas) in days {
+        let past = metas.iter().all(|meta| meta.span.1 < horizon(resolution));
+        let makes_room = resolution == Resolution::Raw && newest != Some(day) && bytes > roomy;
+        if past || makes_room || bytes > config.retention_size.get() {
+            bytes -= metas.iter().map(|meta| meta.bytes()).sum::<u64>();
+            gone.extend(metas.iter().map(|meta| meta.id.clone()));
         }
     }
     gone
@@ -81,44 +88,48 @@ pub(crate) fn outlived(meta: &SegmentMeta, config: &StoreConfig, now: Timestamp)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::segment::Resolution;
     use model::Bytes;
 
+    const DAY: i64 = 86_400_000;
+
     fn live() -> Live {
-        let meta = |id: &str, end: i64| SegmentMeta {
+        let meta = |id: &str, day: i64| SegmentMeta {
             id: id.to_owned(),
             folder: id.into(),
             resolution: if id == "a5" { Resolution::FiveMinutes } else { Resolution::Raw },
             level: 1,
-            span: (end - 10, end),
+            span: (day * DAY, day * DAY + 1_000),
             rows: 1,
             series: 1,
             sequences: (1, 1),
             files: [(60, 0), (40, 0)],
             metrics: [].into(),
         };
-        let metas = [meta("c", 3_000), meta("a", 1_000), meta("b", 2_000), meta("a5", 1_000)];
+        let metas = [meta("c", 3), meta("a", 1), meta("b", 2), meta("a5", 1)];
         Live { segments: metas.map(|meta| (meta.id.clone(), meta)).into(), ..Live::default() }
     }
 
-    fn gone(seconds: u64, bytes: u64) -> String {
-        let retention = Duration::from_secs(seconds);
+    fn gone(days: u64, bytes: u64, missing: u64) -> String {
+        let retention = Duration::from_secs(days * 86_400);
         let config =
             StoreConfig { retention, retention_size: Bytes(bytes), ..StoreConfig::default() };
-        expired(&live(), &config, Timestamp(4_000), 0).join(" ")
+        expired(&live(), &config, Timestamp(4 * DAY + 1), missing).join(" ")
     }
 
     #[test]
-    fn old_segments_go_and_then_the_oldest_until_the_rest_fits() {
-        assert_eq!(gone(100, 1000), "");
-        assert_eq!(gone(2, 1000), "a");
-        assert_eq!(gone(100, 350), "a");
-        assert_eq!(gone(2, 250), "a b");
-        assert_eq!(gone(0, 1000), "a b c", "rollups have an age of their own");
-        assert_eq!(gone(100, 50), "a b c a5", "rollups go last");
-        let config = StoreConfig { retention: Duration::from_secs(100), ..StoreConfig::default() };
-        let for_room = |missing| expired(&live(), &config, Timestamp(4_000), missing).join(" ");
-        assert_eq!((for_room(1).as_str(), for_room(150).as_str()), ("a", "a b"));
+    fn old_days_go_and_then_the_oldest_until_the_rest_fits() {
+        assert_eq!(gone(100, 1000, 0), "");
+        assert_eq!(gone(2, 1000, 0), "a");
+        assert_eq!(gone(100, 350, 0), "a");
+        assert_eq!(gone(2, 250, 0), "a b");
+        assert_eq!(gone(0, 1000, 0), "a b c", "rollups have an age of their own");
+        assert_eq!(gone(100, 50, 0), "a b c a5", "rollups go last");
+    }
+
+    #[test]
+    fn room_is_made_of_the_oldest_raw_days_but_never_of_the_newest() {
+        assert_eq!((gone(100, 1000, 1).as_str(), gone(100, 1000, 150).as_str()), ("a", "a b"));
+        assert_eq!(gone(100, 1000, 1_000_000), "a b");
     }
 
     #[test]

@@ -4,8 +4,8 @@ use crate::info::InfoTable;
 use crate::manifest::{Edit, Manifest};
 use crate::memtable::Memtable;
 use crate::retention::SteadyTime;
-use crate::segment::Segment;
 use crate::segment::read::Index;
+use crate::segment::{Segment, SegmentMeta};
 use crate::series::SeriesIndex;
 use crate::wal::writer::WalWriter;
 use crate::{StoreConfig, StoreError};
@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use platform::lock::DirLock;
 use runtime::Clock;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use telemetry::{Counter, Registry};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -36,6 +36,10 @@ pub(crate) struct State {
     /// The last sequence that survives power loss.
     pub(crate) durable: watch::Sender<u64>,
     pub(crate) meters: Meters,
+    /// What an attempt at a flush has written up to a sequence, while its commit is not known to have happened.
+    pub(crate) written: Mutex<Option<(u64, Vec<SegmentMeta>)>>,
+    /// Segments past retention that somebody may still read.
+    pub(crate) doomed: Mutex<Vec<Weak<Segment>>>,
     pub(crate) indexes: Mutex<IndexCache>,
     pub(crate) _lock: DirLock,
 }

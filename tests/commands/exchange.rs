@@ -84,12 +84,12 @@ fn history_goes_into_a_running_monitor_out_to_parquet_and_into_another_store() {
 fn what_cannot_be_imported_or_exported_is_told() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("x.prom");
-    write(&file, "a 1 1000\nb 2\n");
+    write(&file, "a 1 1000\nb 2\na 1 4102444800000\n");
     let store = data(dir.path());
     let (code, words) = said(&["import", "--data-dir", text(&store), text(&file)]);
     assert_eq!(code, Some(1));
     assert!(words.contains("line 2: \"b\" has no time"), "{words}");
-    assert!(words.contains("1 samples refused: older than store.retention"), "{words}");
+    assert!(words.contains("1 samples refused: their time is in the future"), "{words}");
     let named = dir.path().join("x.what");
     let (code, words) = said(&["import", "--data-dir", text(&store), text(&named)]);
     assert!(code == Some(2) && words.contains("give --format"), "{code:?} {words}");

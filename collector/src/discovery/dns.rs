@@ -6,6 +6,8 @@ use platform::PlatformError;
 use platform::dns::{Found, Question, Resolver};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::warn;
 
 /// Names that are asked for again and again.
@@ -15,12 +17,14 @@ pub(super) struct DnsSource {
     resolver: Resolver,
     names: BTreeMap<String, Vec<Target>>,
     all: Vec<Target>,
+    looked: Option<Instant>,
 }
 
 impl DnsSource {
     pub(super) fn new(config: &DnsSdConfig) -> Result<Self, PlatformError> {
         let resolver = Resolver::new(config.nameserver)?;
-        Ok(Self { config: config.clone(), resolver, names: BTreeMap::new(), all: Vec::new() })
+        let (names, all) = (BTreeMap::new(), Vec::new());
+        Ok(Self { config: config.clone(), resolver, names, all, looked: None })
     }
 
     pub(super) fn refresh(&self) -> Duration {
@@ -34,11 +38,22 @@ impl DnsSource {
             DnsKind::Aaaa => Question::Aaaa,
             DnsKind::Srv => Question::Srv,
         };
-        for name in &self.config.names {
-            match self.resolver.ask(name, question).await {
+        if self.looked.is_some_and(|at| at.elapsed() < self.config.refresh_interval) {
+            return &self.all;
+        }
+        let mut asking = JoinSet::new();
+        for name in self.config.names.clone() {
+            let resolver = self.resolver.clone();
+            asking.spawn(async move {
+                let answers = resolver.ask(&name, question).await;
+                (name, answers)
+            });
+        }
+        while let Some(Ok((name, answers))) = asking.join_next().await {
+            match answers {
                 Ok(answers) => {
                     let targets =
-                        answers.iter().map(|answer| target(name, answer, self.config.port));
+                        answers.iter().map(|answer| target(&name, answer, self.config.port));
                     self.names.insert(name.clone(), targets.collect());
                 }
                 Err(error) => {
@@ -46,6 +61,7 @@ impl DnsSource {
                 }
             }
         }
+        self.looked = Some(Instant::now());
         self.all = self.names.values().flatten().take(MOST).cloned().collect();
         &self.all
     }
@@ -130,7 +146,10 @@ mod tests {
             "__address__=node.test:9090 __meta_dns_name=_m._tcp.test. __meta_dns_srv_record_port=9090 \
              __meta_dns_srv_record_target=node.test",
         ];
-        assert_eq!(shown(services.look().await), service);
+        assert_eq!(shown(services.look().await), service, "the other name has none");
+        services.names.insert("nobody.test.".to_owned(), vec![found("gone:1", [])]);
+        services.looked = None;
+        assert_eq!(shown(services.look().await), service, "a name without services has no targets");
         let mut hosts = DnsSource::new(&config(&["hosts.test."], DnsKind::A, Some(9100))).unwrap();
         let both = [
             "__address__=10.0.0.1:9100 __meta_dns_name=hosts.test.",
@@ -139,6 +158,7 @@ mod tests {
         assert_eq!(shown(hosts.look().await), both);
         server.abort();
         let _ = server.await;
-        assert_eq!(shown(hosts.look().await), both);
+        hosts.looked = None;
+        assert_eq!(shown(hosts.look().await), both, "nobody answers");
     }
 }

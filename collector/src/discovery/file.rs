@@ -67,8 +67,9 @@ impl FileSource {
                 }
                 Err(cause) => {
                     warn!(file = %path.display(), cause, "targets could not be read; those read before stay");
+                    // Looked at again next time: leave to read it may come without a change.
                     let read = self.files.entry(path);
-                    read.or_insert_with(|| Read { stamp, found: Vec::new() }).stamp = stamp;
+                    read.or_insert_with(|| Read { stamp: None, found: Vec::new() }).stamp = None;
                 }
             }
         }

@@ -14,8 +14,10 @@ const LOOK: Duration = Duration::from_secs(10);
 /// A client that all targets of a job share.
 #[derive(Debug)]
 pub(crate) struct JobClient {
-    tls: Option<Tls>,
-    held: Mutex<Held>,
+    plain: HttpClient,
+    tls: Tls,
+    /// Made when the first target wants it.
+    held: Mutex<Option<Held>>,
 }
 
 #[derive(Debug)]
@@ -26,26 +28,32 @@ struct Held {
 }
 
 impl JobClient {
-    /// For `https` too with `tls`.
-    ///
-    /// # Errors
-    /// A file of `tls` cannot be read.
-    pub(crate) fn new(tls: Option<Tls>) -> Result<Self, PlatformError> {
-        let client = tls.as_ref().map_or_else(|| Ok(HttpClient::new()), HttpClient::with_tls)?;
-        let stamps = stamps(tls.as_ref());
-        Ok(Self { tls, held: Mutex::new(Held { client, looked: Instant::now(), stamps }) })
+    /// With `tls` for targets that want it.
+    pub(crate) fn new(tls: Tls) -> Self {
+        Self { plain: HttpClient::new(), tls, held: Mutex::new(None) }
     }
 
-    /// The client as of now.
-    pub(crate) fn get(&self) -> HttpClient {
+    /// The client for `url` as of now.
+    ///
+    /// # Errors
+    /// It wants TLS, and a file for that cannot be read or is unfit.
+    pub(crate) fn get(&self, url: &str) -> Result<HttpClient, PlatformError> {
+        if !url.starts_with("https://") {
+            return Ok(self.plain.clone());
+        }
         let mut held = self.held.lock();
-        let Some(tls) = &self.tls else { return held.client.clone() };
+        let stamps = || stamps(&self.tls);
+        let Some(held) = &mut *held else {
+            let client = HttpClient::with_tls(&self.tls)?;
+            *held = Some(Held { client: client.clone(), looked: Instant::now(), stamps: stamps() });
+            return Ok(client);
+        };
         if held.looked.elapsed() >= LOOK {
             held.looked = Instant::now();
-            let stamps = stamps(Some(tls));
+            let stamps = stamps();
             if stamps != held.stamps {
                 held.stamps = stamps;
-                match HttpClient::with_tls(tls) {
+                match HttpClient::with_tls(&self.tls) {
                     Ok(client) => {
                         held.client = client;
                         info!("changed certificates read");
@@ -56,11 +64,11 @@ impl JobClient {
                 }
             }
         }
-        held.client.clone()
+        Ok(held.client.clone())
     }
 }
 
-fn stamps(tls: Option<&Tls>) -> Vec<Option<SystemTime>> {
+fn stamps(tls: &Tls) -> Vec<Option<SystemTime>> {
     let modified = |path| std::fs::metadata(path).ok()?.modified().ok();
-    tls.into_iter().flat_map(Tls::files).map(modified).collect()
+    tls.files().map(modified).collect()
 }

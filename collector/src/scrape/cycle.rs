@@ -62,10 +62,9 @@ impl Cycle {
         let guard = (manner.interval / 20).min(Duration::from_millis(500));
         let deadline = start + self.clock.until(next).saturating_sub(guard);
         let policy = Policy::new(manner.max_attempts, manner.interval, manner.timeout, deadline);
-        let client = self.client.get();
         let Outcome { result, attempts, failures } = policy
             .run(&mut self.jitter, FetchError::is_transient, |deadline| {
-                fetch(&client, &self.target, deadline)
+                fetch(&self.client, &self.target, deadline)
             })
             .await;
         for failure in &failures {

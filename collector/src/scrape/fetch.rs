@@ -1,10 +1,12 @@
 //! One attempt to get a page: bounded bytes, one deadline.
 
+use super::client::JobClient;
 use crate::target::Target;
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use model::exposition::Dialect;
-use platform::http::{HttpClient, HttpError, Method};
+use platform::PlatformError;
+use platform::http::{HttpError, Method};
 use std::io::{self, Read};
 use tokio::time::Instant;
 
@@ -24,6 +26,8 @@ pub(crate) struct Page {
 pub(crate) enum FetchError {
     #[error(transparent)]
     Http(#[from] HttpError),
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
     #[error("answered with status {0}")]
     Status(u16),
     #[error("page has more than the {0} samples allowed by max_samples")]
@@ -41,6 +45,7 @@ impl FetchError {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Http(error) => error.kind(),
+            Self::Platform(_) => "tls",
             Self::Status(_) => "status",
             Self::TooManySamples(_) => "too_many_samples",
             Self::Credentials(_) => "credentials",
@@ -52,6 +57,7 @@ impl FetchError {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Http(HttpError::Url(_) | HttpError::TooLarge(_))
+            | Self::Platform(_)
             | Self::TooManySamples(_)
             | Self::Credentials(_)
             | Self::Encoding(_) => false,
@@ -63,7 +69,7 @@ impl FetchError {
 
 /// Gets the page, or says why not.
 pub(crate) async fn fetch(
-    client: &HttpClient,
+    client: &JobClient,
     target: &Target,
     deadline: Instant,
 ) -> Result<Page, FetchError> {
@@ -76,6 +82,7 @@ pub(crate) async fn fetch(
     ];
     let credentials = target.manner.credentials.header()?;
     headers.extend(credentials.as_ref().map(|value| ("authorization", value.as_str())));
+    let client = client.get(&target.url)?;
     let answer = client.send(Method::GET, &target.url, &headers, Bytes::new(), deadline).await?;
     if answer.status != 200 {
         return Err(FetchError::Status(answer.status));

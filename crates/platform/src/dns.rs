@@ -65,20 +65,24 @@ impl Resolver {
         Ok(Self(builder.build().map_err(|error| failed(&error))?))
     }
 
-    /// All answers, sorted.
+    /// All answers, sorted; none where a server says that there is none.
     ///
     /// # Errors
-    /// No server answered, or there is no such name.
+    /// No server answered.
     pub async fn ask(&self, name: &str, question: Question) -> Result<Vec<Found>, PlatformError> {
         let kind = match question {
             Question::A => RecordType::A,
             Question::Aaaa => RecordType::AAAA,
             Question::Srv => RecordType::SRV,
         };
-        let answer = self.0.lookup(name, kind).await.map_err(|error| PlatformError::Reading {
-            what: "an answer of a name server",
-            cause: format!("{name}: {error}"),
-        })?;
+        let answer = match self.0.lookup(name, kind).await {
+            Ok(answer) => answer,
+            Err(error) if error.is_no_records_found() => return Ok(Vec::new()),
+            Err(error) => {
+                let (what, cause) = ("an answer of a name server", format!("{name}: {error}"));
+                return Err(PlatformError::Reading { what, cause });
+            }
+        };
         let found = answer.answers().iter().filter_map(|record| match &record.data {
             RData::A(address) => Some(Found::Address(address.0.into())),
             RData::AAAA(address) => Some(Found::Address(address.0.into())),

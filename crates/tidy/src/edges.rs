@@ -4,7 +4,7 @@ use crate::read;
 use std::path::Path;
 
 /// Package, its manifest, and what of ours it may import.
-const ROOMS: [(&str, &str, &[&str]); 12] = [
+const ROOMS: [(&str, &str, &[&str]); 13] = [
     ("model", "crates/model", &[]),
     ("runtime", "crates/runtime", &["model"]),
     ("telemetry", "crates/telemetry", &["model"]),
@@ -15,12 +15,14 @@ const ROOMS: [(&str, &str, &[&str]); 12] = [
     ("gateway", "gateway", &["model", "platform", "runtime", "telemetry"]),
     ("watchdog", "crates/watchdog", &["model", "platform", "runtime", "telemetry"]),
     ("burnin", "crates/burnin", &["model", "platform", "runtime", "telemetry"]),
+    ("bench", "crates/bench", &["platform", "runtime"]),
     ("tidy", "crates/tidy", &[]),
     (
         "forerunner",
         ".",
         &[
             "analyzer",
+            "bench",
             "burnin",
             "collector",
             "gateway",

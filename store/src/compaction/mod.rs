@@ -53,6 +53,9 @@ impl State {
         let live = Arc::clone(&self.live.read().segments);
         let inputs: Vec<Arc<Segment>> =
             live.iter().filter(|segment| job.inputs.contains(&segment.meta.id)).cloned().collect();
+        if inputs.len() != job.inputs.len() {
+            return Ok(Outcome::GivenUp); // a commit half known: the next one settles it
+        }
         let outputs = match self.merge(&job, &inputs, stop) {
             Ok(Some(outputs)) => outputs,
             Ok(None) => return Ok(Outcome::GivenUp),
@@ -94,7 +97,11 @@ impl State {
             Ok(Some(()))
         };
         match step() {
-            Ok(Some(())) => Ok(Some(outputs.finish()?)),
+            Ok(Some(())) => {
+                let folders = outputs.folders.clone();
+                let finished = outputs.finish().inspect_err(|_| drop_files(&folders));
+                Ok(Some(finished?))
+            }
             Ok(None) => {
                 outputs.drop_files();
                 Ok(None)
@@ -201,10 +208,14 @@ impl<'a> Outputs<'a> {
 
     /// Removes what was written so far; what stays is removed at the next start.
     fn drop_files(&self) {
-        for folder in &self.folders {
-            if let Err(error) = durable::remove_dir(folder) {
-                tracing::warn!(%error, "files of a merge that was given up stay until the next start");
-            }
+        drop_files(&self.folders);
+    }
+}
+
+fn drop_files(folders: &[PathBuf]) {
+    for folder in folders {
+        if let Err(error) = durable::remove_dir(folder) {
+            tracing::warn!(%error, "files of a merge that was given up stay until the next start");
         }
     }
 }

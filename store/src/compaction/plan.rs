@@ -53,7 +53,9 @@ pub(crate) fn next(
 
 /// A segment with metrics past their own age.
 fn outlive(live: &Live, config: &StoreConfig, now: Timestamp) -> Option<Job> {
-    live.segments.values().find_map(|meta| {
+    // Raw samples leave once their day is merged, so that its figures are of the whole day.
+    let whole = |meta: &&SegmentMeta| meta.resolution != Resolution::Raw || meta.level == 2;
+    live.segments.values().filter(whole).find_map(|meta| {
         let without = outlived(meta, config, now);
         (!without.is_empty()).then(|| Job { without, ..Job::merge([meta].into_iter(), meta.level) })
     })
@@ -92,13 +94,18 @@ fn merge(live: &Live, config: &StoreConfig, now: Timestamp) -> Option<Job> {
         let last = first.saturating_add(DAY - 1);
         let merged = metas.iter().all(|meta| meta.level > 0);
         let apart = metas.iter().any(|meta| meta.level < 2);
-        // Where raw samples of some metrics have gone already, the figures made of them could not be made anew.
-        let mut ages = config.retention_rules.iter().filter_map(|rule| rule.retention);
-        let thinned = ages.any(|age| last < now.minus(age).millis());
-        if apart && merged && !thinned && over(last) && settled(metas, DAY_SETTLE) {
+        if apart && merged && over(last) && settled(metas, DAY_SETTLE) {
             let rollups = live.segments.values().filter(|meta| {
                 meta.resolution != Resolution::Raw && meta.span.0 >= first && meta.span.1 <= last
             });
+            // Where raw samples have gone, of the day or by a rule of some metrics, the figures made of them could
+            // not be made anew: they stay as they are, and what came late stays beside.
+            let mut ages = config.retention_rules.iter().filter_map(|rule| rule.retention);
+            let thinned = ages.any(|age| last < now.minus(age).millis())
+                || metas.iter().all(|meta| meta.level < 2);
+            if thinned && rollups.clone().next().is_some() {
+                continue;
+            }
             let job = Job::merge(metas.iter().copied(), 2);
             return Some(Job { rollups: ids(rollups), roll_up: true, ..job });
         }
@@ -192,6 +199,10 @@ mod tests {
         late.push(meta(next_day - DAY_SETTLE, Resolution::Raw, 0, NOON + 5));
         assert_eq!(planned(&late, next_day), Some((1, 0, 1)), "late samples first by window");
         late[3].level = 1;
+        let mut alone = late[2..].to_vec();
+        assert_eq!(planned(&alone, next_day), None, "its raw samples are gone, its figures stay");
+        alone.remove(0);
+        assert_eq!(planned(&alone, next_day), Some((1, 0, 2)));
         assert_eq!(planned(&late, next_day - 1), None, "more late ones may follow");
         assert_eq!(planned(&late, next_day), Some((3, 1, 2)));
     }

@@ -207,11 +207,14 @@ impl WalWriter {
         self.doubtful = Some(next - 1);
     }
 
-    /// A handle to sync what is logged so far, and the last sequence that is durable then; `None` when all
-    /// is synced, or cannot be before a flush.
-    pub(crate) fn unsynced(&mut self) -> Result<Option<(SyncHandle, u64)>, StoreError> {
+    /// A handle to sync what is logged in the open file, and the last sequence in it; `None` when all of it is
+    /// synced, or while an older file is in doubt, unless the open one counts `alone`.
+    pub(crate) fn unsynced(
+        &mut self,
+        alone: bool,
+    ) -> Result<Option<(SyncHandle, u64)>, StoreError> {
         let Some(file) = &self.file else { return Ok(None) };
-        if file.len() == self.synced_len || self.doubtful.is_some() {
+        if file.len() == self.synced_len || self.doubtful.is_some() && !alone {
             return Ok(None);
         }
         let handle = file.sync_handle()?;

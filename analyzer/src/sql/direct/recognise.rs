@@ -1,6 +1,7 @@
 //! From a parsed statement to a question that the short way answers.
 
 use super::shape::{Column, Figure, Get, Groups, LabelTest, Order, Question, Select, ValueTest};
+use crate::sql::about;
 use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
 use datafusion::common::ScalarValue;
 use datafusion::sql::parser::{DFParser, Statement};
@@ -11,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{
     TimezoneInfo, UnaryOperator, Value,
 };
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 /// What literals may stand for.
@@ -119,6 +121,10 @@ impl Givens<'_> {
         let (metric, last) = table(sql)?;
         let columns = sql.projection.iter().map(|item| self.column(item));
         let columns: Vec<Column> = columns.collect::<Option<_>>()?;
+        let names: BTreeSet<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        if names.len() < columns.len() {
+            return None;
+        }
         let (range, labels, values) = ((i64::MIN, i64::MAX), Vec::new(), Vec::new());
         let mut select = Select { metric, last, range, labels, values, columns, groups: None };
         if let Some(filter) = &sql.selection {
@@ -192,7 +198,10 @@ impl Givens<'_> {
         let mut groups = Groups::default();
         for key in keys {
             let get = match key {
-                // A name is a column of ours before it is that of a column of the table.
+                // The engine takes a name that is also a column of the table for that column.
+                Expr::Identifier(name) if matches!(name.value.as_str(), "time" | "value") => {
+                    return None;
+                }
                 Expr::Identifier(name) => {
                     let named = |column: &&Column| column.name == name.value;
                     columns.iter().find(named).map_or_else(|| by_name(name), |it| it.get.clone())
@@ -417,6 +426,11 @@ fn table(sql: &SqlSelect) -> Option<(String, bool)> {
     }
     if rest != plain.factor || !from.joins.is_empty() {
         return None;
+    }
+    let taken =
+        |metric: &&str| !matches!(*metric, "samples" | "series") && !about::TABLES.contains(metric);
+    if parts(name)?.last().is_none_or(|metric| !taken(metric)) {
+        return None; // a table of ours, whatever metric has its name
     }
     match parts(name)?.as_slice() {
         [metric] => Some(((*metric).to_owned(), false)),

@@ -15,6 +15,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use model::SeriesKey;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use store::{Chunk, Points, Reader, Scan, Snapshot};
 
 /// Samples from which on it pays to share the work.
@@ -28,6 +29,9 @@ pub(crate) async fn answer(
 ) -> Result<Option<Answer>, QueryError> {
     let (reader, max_rows) = (reader.clone(), config.max_rows);
     let question = Arc::new(question);
+    let budget = Arc::new(Budget::new(config));
+    let _waiting = Waiting(Arc::clone(&budget));
+    let own_budget = Arc::clone(&budget);
     let (opening, own) = (Arc::clone(&question), Arc::clone(&question));
     // What is small is done in one go: each change of threads takes its time.
     let opened = blocking(move || {
@@ -36,7 +40,7 @@ pub(crate) async fn answer(
         if samples >= SHARED {
             return Ok(Opened::Large(scans));
         }
-        Ok(match work(&opening, scans, max_rows)? {
+        Ok(match work(&opening, scans, &own_budget)? {
             Some(parts) => Opened::Done(finish(&opening, parts, max_rows)?),
             None => Opened::Unknown,
         })
@@ -44,12 +48,60 @@ pub(crate) async fn answer(
     let parts = match opened.await? {
         Opened::Unknown => return Ok(None),
         Opened::Done(answer) => return Ok(Some(answer)),
-        Opened::Large(scans) => match share(&question, scans, max_rows).await? {
+        Opened::Large(scans) => match share(&question, scans, &budget).await? {
             Some(parts) => parts,
             None => return Ok(None),
         },
     };
     blocking(move || finish(&own, parts, max_rows).map(Some)).await
+}
+
+/// Bytes of one row and of one group, with what becomes of them.
+const ROW_BYTES: usize = 64;
+const GROUP_BYTES: usize = 256;
+
+/// What all workers on one question may use together, and whether they are still wanted.
+#[derive(Debug)]
+struct Budget {
+    rows: AtomicUsize,
+    bytes: AtomicUsize,
+    max_rows: usize,
+    max_bytes: usize,
+    given_up: AtomicBool,
+}
+
+impl Budget {
+    fn new(config: &QueryConfig) -> Self {
+        Self {
+            rows: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            max_rows: config.max_rows,
+            max_bytes: config.memory.as_usize(),
+            given_up: AtomicBool::new(false),
+        }
+    }
+
+    fn take(&self, rows: usize, bytes: usize, question: &Question) -> Result<(), QueryError> {
+        let all = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if all > self.max_bytes {
+            return Err(QueryError::Memory(format!("{all} bytes of rows and groups")));
+        }
+        let all = self.rows.fetch_add(rows, Ordering::Relaxed) + rows;
+        // With a limit of its own the question has fewer rows in the end.
+        if all > self.max_rows && question.limit.is_none() {
+            return Err(QueryError::Rows(self.max_rows));
+        }
+        Ok(())
+    }
+}
+
+/// Whoever asked. Workers stop when it is dropped, as it is when the time is up.
+struct Waiting(Arc<Budget>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.given_up.store(true, Ordering::Relaxed);
+    }
 }
 
 enum Opened {
@@ -104,7 +156,7 @@ fn parallelism() -> usize {
 async fn share(
     question: &Arc<Question>,
     mut scans: Vec<(usize, Scan)>,
-    max_rows: usize,
+    budget: &Arc<Budget>,
 ) -> Result<Option<Vec<Part>>, QueryError> {
     // The largest first, each to the worker that has least.
     scans.sort_by_key(|(_, scan)| std::cmp::Reverse(scan.most_samples()));
@@ -119,8 +171,8 @@ async fn share(
     }
     let mut workers = tokio::task::JoinSet::new();
     for (_, own) in shares.into_iter().filter(|share| !share.1.is_empty()) {
-        let question = Arc::clone(question);
-        workers.spawn_blocking(move || work(&question, own, max_rows));
+        let (question, budget) = (Arc::clone(question), Arc::clone(budget));
+        workers.spawn_blocking(move || work(&question, own, &budget));
     }
     let mut all: Option<Vec<Part>> = None;
     while let Some(done) = workers.join_next().await {
@@ -183,7 +235,7 @@ impl Part {
 fn work(
     question: &Question,
     scans: Vec<(usize, Scan)>,
-    max_rows: usize,
+    budget: &Budget,
 ) -> Result<Option<Vec<Part>>, QueryError> {
     let mut parts: Vec<Part> = question.selects.iter().map(Part::new).collect();
     for (number, scan) in scans {
@@ -192,6 +244,9 @@ fn work(
             continue;
         };
         for chunk in scan {
+            if budget.given_up.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             let chunk = chunk.map_err(|error| QueryError::Failed(error.to_string()))?;
             let Chunk { key, mut points, .. } = chunk;
             points.drop_stale(); // a mark says that a series ended; it is no measured value
@@ -202,11 +257,16 @@ fn work(
             match (&mut *part, &select.groups) {
                 (Part::Groups(table), Some(groups)) => {
                     if points.values.iter().any(|value| value.is_nan()) {
+                        budget.given_up.store(true, Ordering::Relaxed);
                         return Ok(None);
                     }
+                    let before = table.len();
                     table.add(select.texts(&key, groups), groups, &points);
+                    let more = table.len() - before;
+                    budget.take(more, more * (GROUP_BYTES + key.text_len()), question)?;
                 }
                 (Part::Rows(rows), _) => {
+                    budget.take(points.len(), points.len() * ROW_BYTES, question)?;
                     rows.runs.push((key, points.len()));
                     rows.times.extend_from_slice(&points.times);
                     rows.values.extend_from_slice(&points.values);
@@ -215,14 +275,6 @@ fn work(
             }
             if question.is_enough(part) {
                 break;
-            }
-            if part.rows() > max_rows {
-                // The engine cuts while it sorts.
-                return if question.limit.is_some() {
-                    Ok(None)
-                } else {
-                    Err(QueryError::Rows(max_rows))
-                };
             }
         }
     }
@@ -285,7 +337,13 @@ fn finish(question: &Question, parts: Vec<Part>, max_rows: usize) -> Result<Answ
     let Some(first) = question.selects.first() else {
         return Err(QueryError::Failed("nothing is selected".to_owned()));
     };
-    let schema = Arc::new(Schema::new(first.columns.iter().map(field).collect::<Vec<_>>()));
+    let nullable = |at: usize| {
+        let mut selects = question.selects.iter();
+        selects.any(|select| select.columns.get(at).is_some_and(|it| field(it).is_nullable()))
+    };
+    let fields = first.columns.iter().enumerate();
+    let fields = fields.map(|(at, column)| field(column).with_nullable(nullable(at)));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let failed = |error: ArrowError| QueryError::Failed(error.to_string());
     let mut batches = Vec::new();
     for (select, part) in question.selects.iter().zip(&parts) {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::target::Credentials;
 use model::{Bytes, Labels};
+use platform::tls::Tls;
 use std::collections::BTreeMap;
 use store::{Opened, StoreConfig};
 use telemetry::Registry;
@@ -223,7 +224,7 @@ async fn r3_2_a_server_that_fails_n_times_is_scraped_with_attempts_and_causes_as
         board: board.clone(),
         meters: Meters::new(&Registry::new()),
     };
-    let mut cycle = Cycle::new(target, &tools, Arc::new(JobClient::new(None).unwrap()));
+    let mut cycle = Cycle::new(target, &tools, Arc::new(JobClient::new(Tls::default())));
     let due = now();
     cycle.run(due, due.plus(interval)).await;
     task.await.unwrap();
