@@ -10,9 +10,10 @@ use crate::segment::scaled;
 
 /// Marks values kept by their bits; other values of that byte are a scale.
 const BITS: u8 = 0xff;
-/// Marks times that all lie one step apart.
+/// Marks times that all lie one step apart; that go on in the steps of the chunk before; all others.
 const EVEN: u8 = 0;
-const UNEVEN: u8 = 1;
+const ONWARD: u8 = 1;
+const UNEVEN: u8 = 2;
 
 /// Points of one series, times ascending.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,8 @@ pub(crate) struct Block {
     bytes: Vec<u8>,
     span: Option<(i64, i64)>,
     len: usize,
+    /// Of the last chunk; 0 where its times are not even.
+    step: i64,
 }
 
 impl Block {
@@ -27,8 +30,8 @@ impl Block {
     pub(crate) fn add(&mut self, points: &Points, scale: &mut i8) {
         let Some((first, last)) = points.span() else { return };
         put_u64(&mut self.bytes, points.len() as u64);
-        put_i64(&mut self.bytes, first.wrapping_sub(self.span.map_or(0, |span| span.1)));
-        put_times(&mut self.bytes, &points.times);
+        let before = self.span.map_or(0, |span| span.1);
+        self.step = put_times(&mut self.bytes, &points.times, before, self.step);
         put_values(&mut self.bytes, &points.values, scale);
         self.span = Some((self.span.map_or(first, |span| span.0), last));
         self.len += points.len();
@@ -62,57 +65,72 @@ impl Block {
     /// Appends the points to `out`.
     pub(crate) fn append_to(&self, out: &mut Points) {
         let mut input = self.bytes.as_slice();
-        let mut last = 0;
+        let (mut last, mut step) = (0, 0);
         // Only what `add` wrote is ever read here; the `Option` is the codec's.
-        while !input.is_empty() && take_chunk(&mut input, &mut last, out).is_some() {}
+        while !input.is_empty() && take_chunk(&mut input, &mut last, &mut step, out).is_some() {}
     }
 }
 
-fn take_chunk(input: &mut &[u8], last: &mut i64, out: &mut Points) -> Option<()> {
+fn take_chunk(input: &mut &[u8], last: &mut i64, step: &mut i64, out: &mut Points) -> Option<()> {
     let len = usize::try_from(take_u64(input)?).ok()?;
-    let first = last.wrapping_add(take_i64(input)?);
-    take_times(input, first, len, &mut out.times)?;
+    *step = take_times(input, *last, *step, len, &mut out.times)?;
     take_values(input, len, &mut out.values)?;
     *last = out.times.last().copied()?;
     Some(())
 }
 
-fn put_times(out: &mut Vec<u8>, times: &[i64]) {
+/// Writes times that come after `before`, in steps of `step` so far. Returns their step, 0 where it is not one.
+fn put_times(out: &mut Vec<u8>, times: &[i64], before: i64, step: i64) -> i64 {
     let steps = || times.iter().zip(times.iter().skip(1)).map(|(a, b)| b.wrapping_sub(*a));
-    let first = steps().next().unwrap_or(0);
-    if steps().all(|step| step == first) {
+    let first = times.first().map_or(0, |first| first.wrapping_sub(before));
+    let even = steps().next().unwrap_or(first);
+    if step != 0 && first == step && steps().all(|other| other == step) {
+        out.push(ONWARD);
+        return step;
+    }
+    if steps().all(|other| other == even) {
         out.push(EVEN);
         put_i64(out, first);
-        return;
+        put_i64(out, even);
+        return even;
     }
     out.push(UNEVEN);
+    put_i64(out, first);
     let mut last = 0_i64;
     for step in steps() {
         put_i64(out, step.wrapping_sub(last));
         last = step;
     }
+    0
 }
 
-fn take_times(input: &mut &[u8], first: i64, len: usize, times: &mut Vec<i64>) -> Option<()> {
+fn take_times(
+    input: &mut &[u8],
+    before: i64,
+    step: i64,
+    len: usize,
+    times: &mut Vec<i64>,
+) -> Option<i64> {
     let (form, rest) = input.split_first()?;
     *input = rest;
-    let mut time = first;
+    let first = if *form == ONWARD { step } else { take_i64(input)? };
+    let mut time = before.wrapping_add(first);
     times.push(time);
-    if *form == EVEN {
-        let step = take_i64(input)?;
-        times.extend((1..len).map(|_| {
+    if *form == UNEVEN {
+        let mut step = 0_i64;
+        for _ in 1..len {
+            step = step.wrapping_add(take_i64(input)?);
             time = time.wrapping_add(step);
-            time
-        }));
-        return Some(());
+            times.push(time);
+        }
+        return Some(0);
     }
-    let mut step = 0_i64;
-    for _ in 1..len {
-        step = step.wrapping_add(take_i64(input)?);
+    let step = if *form == ONWARD { step } else { take_i64(input)? };
+    times.extend((1..len).map(|_| {
         time = time.wrapping_add(step);
-        times.push(time);
-    }
-    Some(())
+        time
+    }));
+    Some(step)
 }
 
 fn put_values(out: &mut Vec<u8>, values: &[f64], scale: &mut i8) {

@@ -98,24 +98,22 @@ impl Upkeep {
         let mut jitter = Jitter::random();
         let mut failures = 0;
         let mut wait = LOOK;
+        let mut merger = Merger::start(&self.state, &stop);
         while stop.wait_for(wait).await == Tick::Elapsed {
-            let (state, stopping) = (Arc::clone(&self.state), stop.clone());
-            let outcome = tokio::task::spawn_blocking(move || {
-                state.compact(state.clock.now(), state.steady_now(), &|| stopping.requested())
-            });
-            wait = match outcome.await {
-                Ok(Ok(outcome)) => {
+            wait = match merger.merge().await {
+                Some(Ok(outcome)) => {
                     failures = 0;
                     if outcome == Outcome::Progress { Duration::ZERO } else { LOOK }
                 }
-                Ok(Err(error)) => {
+                Some(Err(error)) => {
                     failures += 1;
                     self.state.meters.compaction_failures.inc();
                     error!(%error, failures, "segments could not be merged, will try again");
                     backoff.before(failures + 1, &mut jitter).unwrap_or(LOOK)
                 }
-                Err(error) => {
-                    error!(%error, "merging ended badly");
+                None => {
+                    error!("merging ended badly");
+                    merger = Merger::start(&self.state, &stop);
                     backoff.cap
                 }
             };
@@ -163,6 +161,43 @@ impl Upkeep {
                 self.state.set_aside(segment, &cause);
             }
         }
+    }
+}
+
+/// A thread that merges when asked to, and lets all others go first: queries and ingest do not wait for it.
+struct Merger {
+    ask: std::sync::mpsc::SyncSender<()>,
+    told: tokio::sync::mpsc::Receiver<Result<Outcome, StoreError>>,
+}
+
+impl Merger {
+    fn start(state: &Arc<State>, stop: &Stop) -> Self {
+        let (ask, asked) = std::sync::mpsc::sync_channel(1);
+        let (tell, told) = tokio::sync::mpsc::channel(1);
+        let (state, stop) = (Arc::downgrade(state), stop.clone());
+        let work = move || {
+            platform::process::step_back();
+            while asked.recv().is_ok() {
+                let Some(state) = state.upgrade() else { return };
+                let stopping = || stop.requested();
+                let outcome = state.compact(state.clock.now(), state.steady_now(), &stopping);
+                drop(state);
+                if tell.blocking_send(outcome).is_err() {
+                    return;
+                }
+            }
+        };
+        // Without a thread the next merge says that it ended badly.
+        if let Err(error) = std::thread::Builder::new().name("compaction".to_owned()).spawn(work) {
+            error!(%error, "no thread for merging segments");
+        }
+        Self { ask, told }
+    }
+
+    /// Merges what is due; `None` when the thread has ended.
+    async fn merge(&mut self) -> Option<Result<Outcome, StoreError>> {
+        self.ask.try_send(()).ok()?;
+        self.told.recv().await
     }
 }
 

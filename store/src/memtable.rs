@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Points in an open head before they are compressed.
-const HEAD: usize = 16;
+const HEAD: usize = 8;
 /// Points in a block before it is sealed.
 const BLOCK: usize = 128;
 

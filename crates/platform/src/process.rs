@@ -113,6 +113,13 @@ pub fn find(_name: &str, _limit: usize) -> Result<Vec<u32>, PlatformError> {
 }
 
 #[cfg(target_os = "linux")]
+/// Lets other threads go first from here on; for work that can wait. Where the system knows no priority of a
+/// thread, nothing changes.
+pub fn step_back() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(10); // of the calling thread alone, on Linux
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,7 @@ pub(crate) const VERSION: u32 = 2;
 /// Rows in a row group.
 const ROW_GROUP: usize = 1_048_576;
 /// Rows in a data page, the unit that an exact row selection reads.
-const PAGE_ROWS: usize = 16_384;
+const PAGE_ROWS: usize = 32_768;
 
 pub(crate) fn time_type() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))

@@ -139,6 +139,9 @@ impl Givens<'_> {
             SelectItem::UnnamedExpr(Expr::Identifier(name)) => {
                 Some(Column { name: name.value.clone(), get: by_name(name) })
             }
+            SelectItem::UnnamedExpr(Expr::Function(function)) if is_count_of_rows(function) => {
+                Some(Column { name: "count(*)".to_owned(), get: Get::Figure(Figure::Count) })
+            }
             SelectItem::ExprWithAlias { expr, alias } => {
                 Some(Column { name: alias.value.clone(), get: self.get(expr)? })
             }
@@ -151,6 +154,9 @@ impl Givens<'_> {
             Expr::Nested(inner) => self.get(inner),
             Expr::Identifier(name) => Some(by_name(name)),
             Expr::Value(_) => self.text(expr).map(Get::Text),
+            Expr::Function(function) if is_count_of_rows(function) => {
+                Some(Get::Figure(Figure::Count))
+            }
             Expr::Function(function) => {
                 let (name, args) = call(function)?;
                 let is = |at: usize, column: &str| {
@@ -459,6 +465,21 @@ fn call(function: &Function) -> Option<(String, Vec<&Expr>)> {
         _ => None,
     });
     Some((name.to_ascii_lowercase(), args.collect::<Option<_>>()?))
+}
+
+/// Whether it is `count(*)`; values are never null, so it counts the same as `count(value)`.
+fn is_count_of_rows(function: &Function) -> bool {
+    let FunctionArguments::List(list) = &function.args else { return false };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)] = list.args.as_slice() else {
+        return false;
+    };
+    let Some(plain) = PLAIN.as_ref() else { return false };
+    let named = parts(&function.name).is_some_and(
+        |parts| matches!(parts.as_slice(), [name] if name.eq_ignore_ascii_case("count")),
+    );
+    let (name, args) = (plain.function.name.clone(), plain.function.args.clone());
+    let rest = Function { name, args, ..function.clone() };
+    named && rest == plain.function && list.duplicate_treatment.is_none() && list.clauses.is_empty()
 }
 
 fn column(expr: &Expr) -> Option<&str> {

@@ -121,6 +121,9 @@ fn the_short_way_gives_what_the_engine_gives() {
         "SELECT time, value FROM m WHERE value != 3 AND value <= -10 ORDER BY time ASC, value",
         "SELECT host FROM m WHERE value > 75 ORDER BY host",
         "SELECT time, value FROM n WHERE value > 79",
+        "SELECT count(*) FROM m",
+        "SELECT host, COUNT(*), max(value) AS v FROM m WHERE value > 3 GROUP BY host",
+        "SELECT count(*) AS n FROM last.m",
         "SELECT value AS v FROM m WHERE value > 78 UNION ALL SELECT max(value) AS v FROM m WHERE host = 'nobody'",
     ] {
         if both(sql, &[]).0.is_none() {
@@ -153,6 +156,8 @@ fn what_is_not_known_goes_to_the_engine() {
         "SELECT value FROM m ORDER BY host",
         "SELECT max(value) FILTER (WHERE value < 3) AS v FROM m",
         "SELECT max(DISTINCT value) AS v FROM m",
+        "SELECT count(*) FILTER (WHERE value < 3) AS n FROM m",
+        "SELECT count(*) FROM samples",
         "SELECT max(value) OVER () AS v FROM m",
         "SELECT value FROM m WHERE host LIKE 'a%'",
         "SELECT value FROM m WHERE host = 'a' OR host = 'b'",
