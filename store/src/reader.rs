@@ -29,6 +29,8 @@ pub struct Snapshot {
     /// By metric; only of the metrics that the snapshot was taken for.
     memory: HashMap<Box<str>, Vec<Runs>>,
     segments: Arc<Vec<Arc<Segment>>>,
+    /// Those of every resolution, at the same instant.
+    all: Arc<Vec<Arc<Segment>>>,
 }
 
 /// One series, with the span of its samples in the snapshot.
@@ -105,7 +107,8 @@ impl Reader {
             }
         }
         let segments = Arc::new(self.segments(&live).cloned().collect());
-        Snapshot { state: Arc::clone(&self.state), memory, segments }
+        let all = Arc::clone(&live.segments);
+        Snapshot { state: Arc::clone(&self.state), memory, segments, all }
     }
 
     /// Takes a snapshot of the newest sample of each active series alone, of `metrics` or of every metric
@@ -131,7 +134,8 @@ impl Reader {
                 memory.insert(metric, runs);
             }
         }
-        Snapshot { state: Arc::clone(&self.state), memory, segments: Arc::default() }
+        let (segments, all) = (Arc::default(), Arc::default());
+        Snapshot { state: Arc::clone(&self.state), memory, segments, all }
     }
 
     /// All live segments, of every resolution, by first time.
@@ -214,6 +218,23 @@ impl SegmentSummary {
 }
 
 impl Snapshot {
+    /// The segments of another resolution as they were at the same instant.
+    pub fn at(&self, resolution: Resolution) -> Self {
+        let own = self.all.iter().filter(|segment| segment.meta.resolution == resolution);
+        Self {
+            state: Arc::clone(&self.state),
+            memory: HashMap::new(),
+            segments: Arc::new(own.cloned().collect()),
+            all: Arc::clone(&self.all),
+        }
+    }
+
+    /// The first time of the segments that have `metric`, if any has.
+    pub fn first_stored(&self, metric: &str) -> Option<i64> {
+        let own = self.segments.iter().filter(|segment| segment.meta.metric(metric).is_some());
+        own.map(|segment| segment.meta.span.0).min()
+    }
+
     /// The names of a metric's labels, ascending. Opens no file.
     pub fn label_names(&self, metric: &str) -> BTreeSet<Arc<str>> {
         let mut names = BTreeSet::new();
@@ -435,6 +456,11 @@ impl Scan {
         let merged = |step: &Step| if let Step::Merge(series) = step { series.len() } else { 0 };
         let segments = self.steps.iter().filter(|step| matches!(step, Step::Segment(..))).count();
         (segments, self.steps.iter().map(merged).sum())
+    }
+
+    /// How fine the samples are.
+    pub fn resolution(&self) -> Resolution {
+        self.segments.first().map_or(Resolution::Raw, |segment| segment.meta.resolution)
     }
 
     /// Samples in all that is still to read, also those outside of the range; at most so many come.

@@ -54,7 +54,7 @@ impl Resolution {
     }
 
     /// Milliseconds that one row stands for; `None` for raw samples.
-    pub(crate) fn step(self) -> Option<i64> {
+    pub fn step(self) -> Option<i64> {
         match self {
             Self::Raw => None,
             Self::FiveMinutes => Some(300_000),

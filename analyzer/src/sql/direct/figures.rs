@@ -48,6 +48,18 @@ impl Figures {
         all
     }
 
+    /// Takes in a figure of a rollup.
+    fn add_rolled(&mut self, stat: &str, time: i64, value: f64) {
+        match stat {
+            "count" => self.count += value as u64,
+            "sum" => self.sum += value,
+            "min" => self.least = self.least.min(value),
+            "max" => self.greatest = self.greatest.max(value),
+            "last" if time >= self.last.0 => self.last = (time, value),
+            _ => {}
+        }
+    }
+
     fn join(&mut self, other: &Self) {
         self.count += other.count;
         self.sum += other.sum;
@@ -105,6 +117,24 @@ impl Table {
             let (own, rest) = values.split_at(len.min(values.len()));
             self.groups.entry((number, start)).or_default().join(&Figures::of(bucket, own));
             (times, values) = (later, rest);
+        }
+    }
+
+    /// Takes in one figure of a series of a rollup.
+    pub(super) fn add_rolled(
+        &mut self,
+        texts: Texts,
+        groups: &Groups,
+        stat: &str,
+        points: &Points,
+    ) {
+        let next = self.numbers.len();
+        let number = *self.numbers.entry(texts).or_insert(next);
+        let step = groups.step.unwrap_or(i64::MAX);
+        for (time, value) in points.times.iter().zip(&points.values) {
+            let start = time.div_euclid(step).saturating_mul(step);
+            let figures = self.groups.entry((number, start)).or_default();
+            figures.add_rolled(stat, *time, *value);
         }
     }
 

@@ -5,11 +5,13 @@
 //! - `shape`: what a question is; `recognise`: from the parsed statement to one, or to nothing where anything in
 //!   it is not known here
 //! - `figures`: what is kept of each group; `run`: from a snapshot to the answer
+//! - `rolled`: days whose raw samples are gone, from rollups
 //!
-//! Whatever this does not take goes to the query engine, and the two give the same answers.
+//! Whatever this does not take goes to the query engine, and of raw samples the two give the same answers.
 
 mod figures;
 mod recognise;
+mod rolled;
 mod run;
 mod shape;
 

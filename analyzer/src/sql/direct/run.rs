@@ -1,6 +1,7 @@
 //! From a snapshot to the answer of a question.
 
 use super::figures::{Figures, Table, Texts};
+use super::rolled::{self, STAT, raw_key};
 use super::shape::{Column, Figure, Get, Groups, LabelTest, Question, Select};
 use crate::sql::scan::label_value;
 use crate::sql::session::Answer;
@@ -16,7 +17,7 @@ use arrow::error::ArrowError;
 use model::SeriesKey;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use store::{Chunk, Points, Reader, Scan, Snapshot};
+use store::{Chunk, Points, Reader, Resolution, Scan, Snapshot};
 
 /// Samples from which on it pays to share the work.
 const SHARED: usize = 100_000;
@@ -144,6 +145,10 @@ fn open(question: &Question, reader: &Reader) -> Result<Option<Vec<(usize, Scan)
         let opened = snapshot.scan(&select.metric, &keep, from, to, parts);
         let opened = opened.map_err(|error| QueryError::Failed(error.to_string()))?;
         scans.extend(opened.into_iter().map(|scan| (number, scan)));
+        if !last {
+            scans
+                .extend(rolled::open(select, &snapshot, parts)?.into_iter().map(|it| (number, it)));
+        }
     }
     Ok(Some(scans))
 }
@@ -243,6 +248,7 @@ fn work(
         else {
             continue;
         };
+        let rolled = scan.resolution() != Resolution::Raw;
         for chunk in scan {
             if budget.given_up.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -261,7 +267,13 @@ fn work(
                         return Ok(None);
                     }
                     let before = table.len();
-                    table.add(select.texts(&key, groups), groups, &points);
+                    match key.labels.get(STAT).filter(|_| rolled) {
+                        Some(stat) => {
+                            let texts = select.texts(&raw_key(&key), groups);
+                            table.add_rolled(texts, groups, stat, &points);
+                        }
+                        None => table.add(select.texts(&key, groups), groups, &points),
+                    }
                     let more = table.len() - before;
                     budget.take(more, more * (GROUP_BYTES + key.text_len()), question)?;
                 }
@@ -290,7 +302,7 @@ impl Question {
 }
 
 impl Select {
-    fn keeps(&self, key: &SeriesKey) -> bool {
+    pub(super) fn keeps(&self, key: &SeriesKey) -> bool {
         self.labels.iter().all(|test| match test {
             LabelTest::In { column, values, negated } => label_value(key, column)
                 .is_some_and(|value| values.iter().any(|it| it == value) != *negated),

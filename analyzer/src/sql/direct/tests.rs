@@ -218,3 +218,61 @@ proptest! {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_whose_raw_samples_are_gone_are_answered_from_their_rollups() {
+    let dir = TempDir::new().unwrap();
+    let config = |days: u64| StoreConfig {
+        dir: dir.path().to_owned(),
+        late_limit: Duration::from_secs(30 * 86_400),
+        retention: Duration::from_secs(days * 86_400),
+        ..StoreConfig::default()
+    };
+    let (now, day) = (Clock::system().now(), 86_400_000);
+    let start = (now.day() - 4) * day;
+    let store = store::open(config(15), Clock::system(), &Registry::new()).unwrap();
+    // Every ten minutes of a day four days ago, and of today.
+    for (n, time) in (0..144).map(|n| start + n * 600_000).chain([now.millis()]).enumerate() {
+        for host in ["a", "b"] {
+            let labels = Labels::from_pairs([("host", host), ("stat", "own")]);
+            let series = store.writer.series(&SeriesKey::new("m", labels)).unwrap();
+            let times = Times::One(Timestamp(time));
+            let value = ((n * 7) % 50) as f64;
+            store
+                .writer
+                .append(Batch { series: vec![series].into(), values: vec![value], times })
+                .unwrap();
+        }
+    }
+    store.upkeep.flush_now().unwrap();
+    store.upkeep.compact_now(now.plus(Duration::from_secs(3600))).unwrap();
+    let sql = |from: i64| {
+        format!(
+            "SELECT host, date_bin(INTERVAL '2 hours', time) AS hour, count(*) AS n, sum(value) AS s, avg(value) AS a, \
+             min(value) AS l, max(value) AS g, last(time, value) AS z FROM m \
+             WHERE time >= to_timestamp_millis({from}) GROUP BY host, hour ORDER BY host, hour"
+        )
+    };
+    let rows = async |reader: &store::Reader, from: i64| {
+        let query = Query::new(QueryConfig::default(), reader.clone()).unwrap();
+        shown(&query.run(&sql(from), &[]).await.unwrap(), true).1
+    };
+    let before = rows(&store.reader, start).await;
+    assert_eq!(before.len(), 26, "{before:?}");
+    drop(store);
+    let store = store::open(config(2), Clock::system(), &Registry::new()).unwrap();
+    let stop = runtime::Stop::new();
+    let upkeep = store.upkeep;
+    let (ended, reader) = (stop.clone(), store.reader);
+    let expiring = tokio::spawn(async move { upkeep.run_flush(ended).await });
+    while reader.snapshot(None).first_stored("m").is_none_or(|first| first < start + day) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(rows(&reader, start).await, before);
+    // A bucket of the rollups that begins before the range is left out; the rest of its two hours is there.
+    let later = rows(&reader, start + 1).await;
+    assert_eq!(later[1..13], before[1..13]);
+    assert!(later[0].contains(",6,") && before[0].contains(",12,"), "{} {}", later[0], before[0]);
+    stop.request();
+    expiring.await.unwrap().unwrap();
+}
