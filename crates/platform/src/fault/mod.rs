@@ -1,4 +1,4 @@
-//! Faults of the file system, for tests: each change that [`crate::durable`] makes is shown to a [`disk::Disk`]
+//! Faults of the file system, for tests: each change that [`crate::durable`] makes is shown to a simulated disk
 //! that notes it and lets chosen ones fail. Without the feature `faults` nothing is asked.
 
 #[cfg(feature = "faults")]
