@@ -2,6 +2,7 @@
 //! only some are in memory.
 
 use crate::exit::{self, Failure};
+use crate::query::Place;
 use crate::query::source::Source;
 use crate::role::block_on;
 use analyzer::{Format, ParquetWriter};
@@ -16,15 +17,8 @@ use std::path::{Path, PathBuf};
 /// What `export` takes.
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// The monitor to ask [default: http://127.0.0.1:9490]
-    #[arg(long, conflicts_with = "data_dir")]
-    url: Option<String>,
-    /// Read this data directory; if a monitor runs on it, that monitor is asked
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// A file with the token to send
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// The file to write; a Parquet file, or with SQL also .csv, .json or .arrow
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -51,8 +45,7 @@ const WINDOW: i64 = 24 * 3_600_000;
 pub(crate) fn run(args: ExportArgs) -> Result<(), Failure> {
     telemetry::trace::start("error");
     block_on(async {
-        let ExportArgs { url, data_dir, token_file, .. } = &args;
-        let source = Source::open(url.clone(), data_dir.clone(), token_file.clone()).await?;
+        let source = Source::open(args.place.clone()).await?;
         let rows = match &args.sql {
             Some(sql) => return rows_of(&source, sql, &args.out).await,
             None => samples(&source, &args).await?,

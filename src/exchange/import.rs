@@ -1,6 +1,7 @@
 //! Files into a store: of a running monitor by remote-write for history, or of one that does not run.
 
 use crate::exit::{self, Failure};
+use crate::query::Place;
 use crate::role::block_on;
 use clap::{Args, ValueEnum};
 use collector::import::{ReadError, ReadReport, Row, read_csv, read_text};
@@ -19,15 +20,8 @@ use telemetry::Registry;
 /// What `import` takes.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// The monitor to send to [default: http://127.0.0.1:9490]
-    #[arg(long, conflicts_with = "data_dir")]
-    url: Option<String>,
-    /// Write into this data directory, which no monitor uses; begun if it is not there
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// A file with the token to send
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// The form of the files [default: by name: .prom and .txt, .om, .csv, .parquet]
     #[arg(long, value_enum)]
     format: Option<Form>,
@@ -82,9 +76,10 @@ pub(crate) fn run(args: ImportArgs) -> Result<(), Failure> {
 fn import(args: ImportArgs) -> Result<(), Failure> {
     let forms = args.files.iter().map(|file| args.format.map_or_else(|| Form::of(file), Ok));
     let forms: Vec<Form> = forms.collect::<Result<_, _>>()?;
-    let sink = match args.data_dir {
+    let Place { url, data_dir, token_file } = args.place;
+    let sink = match data_dir {
         Some(dir) => Sink::files(dir)?,
-        None => Sink::monitor(args.url, args.token_file)?,
+        None => Sink::monitor(url, token_file)?,
     };
     let mut rows = Rows { sink, held: BTreeMap::new(), count: 0, refused: 0, cause: None };
     let mut malformed = 0;

@@ -11,18 +11,25 @@ use source::Source;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
+/// Which store is meant.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Place {
+    /// The monitor to ask [default: http://127.0.0.1:9490]
+    #[arg(long, conflicts_with = "data_dir")]
+    pub(crate) url: Option<String>,
+    /// The data directory; to read it, a monitor that runs on it is asked, to write, none may run
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// A file with the token to send
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
 /// What `query` takes.
 #[derive(Debug, Args)]
 pub(crate) struct QueryArgs {
-    /// The monitor to ask [default: http://127.0.0.1:9490]
-    #[arg(long, conflicts_with = "data_dir")]
-    url: Option<String>,
-    /// Read this data directory; if a monitor runs on it, that monitor is asked
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// A file with the token to send
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// How to print rows [default: table on a terminal, else csv]
     #[arg(long, value_enum)]
     format: Option<Output>,
@@ -56,7 +63,7 @@ pub(crate) fn run(args: QueryArgs) -> Result<(), Failure> {
     let default = if std::io::stdout().is_terminal() { Format::Table } else { Format::Csv };
     let format = args.format.map_or(default, Output::format);
     block_on(async {
-        let source = Source::open(args.url, args.data_dir, args.token_file).await?;
+        let source = Source::open(args.place).await?;
         match args.sql {
             Some(sql) => print(&source.run(&sql, format).await?),
             None => prompt::run(source, format).await,

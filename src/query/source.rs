@@ -1,5 +1,6 @@
 //! Who answers: a running monitor over HTTP, or this process from the files of one that does not run.
 
+use super::Place;
 use crate::exit::{self, Failure};
 use crate::role::monitor::ADDRESS;
 use analyzer::{Format, Query, QueryConfig, QueryError};
@@ -7,7 +8,7 @@ use platform::PlatformError;
 use platform::http::{HttpClient, HttpError, Method};
 use runtime::Clock;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use store::StoreError;
 use tracing::warn;
@@ -23,11 +24,8 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    pub(crate) async fn open(
-        url: Option<String>,
-        data_dir: Option<PathBuf>,
-        token_file: Option<PathBuf>,
-    ) -> Result<Self, Failure> {
+    pub(crate) async fn open(place: Place) -> Result<Self, Failure> {
+        let Place { url, data_dir, token_file } = place;
         let token = match token_file {
             Some(file) => {
                 let text = std::fs::read_to_string(&file).map_err(exit::with(exit::DATA))?;

@@ -54,13 +54,14 @@ fn up(store: &Opened) -> Vec<String> {
 }
 
 async fn until(what: &str, mut fits: impl FnMut() -> bool) {
-    for _ in 0..3_000 {
-        if fits() {
-            return;
+    let fact = async {
+        let mut look = tokio::time::interval(Duration::from_millis(10));
+        while !fits() {
+            look.tick().await;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("waited in vain for {what}");
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), fact).await;
+    assert!(waited.is_ok(), "waited in vain for {what}");
 }
 
 fn list(path: &Path, targets: &[(u16, &str)]) {

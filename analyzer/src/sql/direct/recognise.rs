@@ -421,14 +421,14 @@ impl Givens<'_> {
 fn table(sql: &SqlSelect) -> Option<(String, bool)> {
     let plain = PLAIN.as_ref()?;
     let [from] = sql.from.as_slice() else { return None };
-    let (TableFactor::Table { name, .. }, TableFactor::Table { name: placeholder, .. }) =
+    let (TableFactor::Table { name, .. }, TableFactor::Table { name: plain_name, .. }) =
         (&from.relation, &plain.factor)
     else {
         return None;
     };
     let mut rest = from.relation.clone();
     if let TableFactor::Table { name, .. } = &mut rest {
-        name.clone_from(placeholder);
+        name.clone_from(plain_name);
     }
     if rest != plain.factor || !from.joins.is_empty() {
         return None;

@@ -265,9 +265,13 @@ async fn days_whose_raw_samples_are_gone_are_answered_from_their_rollups() {
     let upkeep = store.upkeep;
     let (ended, reader) = (stop.clone(), store.reader);
     let expiring = tokio::spawn(async move { upkeep.run_flush(ended).await });
-    while reader.snapshot(None).first_stored("m").is_none_or(|first| first < start + day) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let expired = async {
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        while reader.snapshot(None).first_stored("m").is_none_or(|first| first < start + day) {
+            look.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), expired).await.expect("raw samples never go");
     assert_eq!(rows(&reader, start).await, before);
     // A bucket of the rollups that begins before the range is left out; the rest of its two hours is there.
     let later = rows(&reader, start + 1).await;
