@@ -44,8 +44,8 @@ pub struct StoreConfig {
     pub retention_1h: Duration,
     /// Size of all segments at which the oldest are deleted. Default 32 GiB.
     pub retention_size: Bytes,
-    /// Free space on the disk under which the oldest segments are deleted. Default 0: none are, and a full disk
-    /// stops taking in samples until there is room.
+    /// Free space on the disk under which the oldest days of raw samples are deleted, but never the newest day.
+    /// Default 0: none is, and a full disk stops taking in samples until there is room.
     pub min_free: Bytes,
     /// Other ages for some metrics; of rules that match one, the first counts.
     pub retention_rules: Vec<RetentionRule>,
@@ -62,7 +62,7 @@ pub struct StoreConfig {
 }
 
 /// Ages at which samples of some metrics are deleted, shorter than those of all. A segment is written anew
-/// without them once all of theirs in it are past their age.
+/// without them once all of theirs in it are past their age; raw samples stay until their day is over and merged.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct RetentionRule {

@@ -356,8 +356,7 @@ impl State {
             return 0;
         }
         // What was deleted while a query reads it takes its room until the query ends.
-        let mut doomed = self.doomed.lock();
-        doomed.retain(|segment| segment.strong_count() > 0);
+        let doomed = self.doomed.lock();
         let coming: u64 =
             doomed.iter().filter_map(Weak::upgrade).map(|segment| segment.meta.bytes()).sum();
         match platform::host::free_bytes(&self.config.dir) {
@@ -382,10 +381,13 @@ impl State {
         let segments = self.commit(&mut log, Edit { remove: remove.clone(), ..Edit::default() })?;
         self.live.write().segments = segments;
         let gone = |segment: &&Arc<Segment>| remove.contains(&segment.meta.id);
+        let mut doomed = self.doomed.lock();
+        doomed.retain(|segment| segment.strong_count() > 0);
         for segment in old.iter().filter(gone) {
             segment.doom();
-            self.doomed.lock().push(Arc::downgrade(segment));
+            doomed.push(Arc::downgrade(segment));
         }
+        drop(doomed);
         self.meters.expired.add(remove.len() as u64);
         debug!(segments = remove.len(), "segments past retention deleted");
         Ok(())

@@ -8,6 +8,7 @@ use arrow::array::{
 };
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -266,7 +267,9 @@ impl Shape {
                     Arc::new(times.with_timezone("UTC"))
                 }
                 (_, "value") => Arc::new(Float64Array::from(std::mem::take(&mut pending.values))),
-                (Kind::Samples, "metric") => strings(runs, |key| Some(&key.metric))?,
+                (Kind::Samples, "metric") => {
+                    strings(runs.iter().map(|run| (Some(&*run.key.metric), run.rows)))?
+                }
                 (Kind::Samples, "labels") => {
                     labels(runs.iter().map(|run| (run.key.as_ref(), run.rows)))?
                 }
@@ -274,7 +277,9 @@ impl Shape {
                     let ids = runs.iter().flat_map(|run| std::iter::repeat_n(run.id, run.rows));
                     Arc::new(ids.collect::<UInt64Array>())
                 }
-                (_, label) => strings(runs, |key| label_value(key, label))?,
+                (_, label) => {
+                    strings(runs.iter().map(|run| (label_value(&run.key, label), run.rows)))?
+                }
             });
         }
         self.record(columns, rows)
@@ -293,7 +298,7 @@ impl Shape {
         for at in &self.columns {
             columns.push(match self.full.field(*at).name().as_str() {
                 "series" => Arc::new(runs.iter().map(|run| run.id).collect::<UInt64Array>()),
-                "metric" => strings(&runs, |key| Some(&key.metric))?,
+                "metric" => strings(runs.iter().map(|run| (Some(&*run.key.metric), 1)))?,
                 "labels" => labels(runs.iter().map(|run| (run.key.as_ref(), 1)))?,
                 "first_time" => time(|summary| summary.span.0),
                 _ => time(|summary| summary.span.1),
@@ -318,19 +323,19 @@ pub(crate) fn label_value<'a>(key: &'a SeriesKey, column: &str) -> Option<&'a st
     }
 }
 
-/// One string for all rows of a run; its bytes are kept once.
-fn strings<'a>(
-    runs: &'a [Run],
-    value: impl Fn(&'a SeriesKey) -> Option<&'a str>,
-) -> Result<ArrayRef, DataFusionError> {
+/// One text for each run of rows; its bytes are kept once.
+pub(crate) fn strings<'a>(
+    runs: impl Iterator<Item = (Option<&'a str>, usize)>,
+) -> Result<ArrayRef, ArrowError> {
     let mut builder = StringViewBuilder::new();
-    for run in runs {
-        match value(&run.key) {
-            None => (0..run.rows).for_each(|_| builder.append_null()),
+    for (text, rows) in runs {
+        match text {
+            None => (0..rows).for_each(|_| builder.append_null()),
+            Some(text) if rows == 1 => builder.append_value(text),
             Some(text) => {
                 let block = builder.append_block(Buffer::from(text.as_bytes()));
                 let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
-                for _ in 0..run.rows {
+                for _ in 0..rows {
                     builder.try_append_view(block, 0, len)?;
                 }
             }

@@ -1,6 +1,6 @@
 //! Targets from name servers, with the meta labels of Prometheus' `dns_sd`.
 
-use super::{Found as Target, MOST, found};
+use super::{Found as Target, found};
 use crate::config::{DnsKind, DnsSdConfig};
 use platform::PlatformError;
 use platform::dns::{Found, Question, Resolver};
@@ -62,7 +62,7 @@ impl DnsSource {
             }
         }
         self.looked = Some(Instant::now());
-        self.all = self.names.values().flatten().take(MOST).cloned().collect();
+        self.all = self.names.values().flatten().cloned().collect();
         &self.all
     }
 }

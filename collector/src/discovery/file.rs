@@ -1,6 +1,6 @@
 //! Targets from files, in Prometheus' `file_sd` form: JSON or YAML lists of `{targets, labels}`.
 
-use super::{Found, MOST, found};
+use super::{Found, found};
 use crate::config::FileSdConfig;
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde::Deserialize;
@@ -73,8 +73,7 @@ impl FileSource {
                 }
             }
         }
-        self.all =
-            self.files.values().flat_map(|read| read.found.iter().cloned()).take(MOST).collect();
+        self.all = self.files.values().flat_map(|read| read.found.iter().cloned()).collect();
         &self.all
     }
 }

@@ -11,9 +11,10 @@ use file::FileSource;
 use platform::PlatformError;
 use std::collections::BTreeSet;
 use std::time::Duration;
+use tracing::warn;
 
-/// Targets of one source that are looked at; a source with more is cut there, and told of.
-pub(crate) const MOST: usize = 20_000;
+/// Targets of one job; further ones are left out, and told of.
+const MOST: usize = 20_000;
 
 /// An address and what is known of it, as labels that begin with two underscores and go before scraping.
 pub(crate) type Found = Pairs;
@@ -25,6 +26,8 @@ pub(crate) struct Discovery {
     files: Vec<FileSource>,
     names: Vec<DnsSource>,
     refresh: Duration,
+    /// Targets left out at the last look.
+    left_out: usize,
 }
 
 impl Discovery {
@@ -39,7 +42,7 @@ impl Discovery {
         let refresh =
             files.iter().map(FileSource::refresh).chain(names.iter().map(DnsSource::refresh));
         let refresh = refresh.min().unwrap_or(Duration::MAX);
-        Ok(Self { fixed, files, names, refresh })
+        Ok(Self { fixed, files, names, refresh, left_out: 0 })
     }
 
     /// Between two looks; `None` when there is nothing to look for.
@@ -56,7 +59,16 @@ impl Discovery {
         for source in &mut self.names {
             all.extend(source.look().await.iter().cloned());
         }
-        all
+        let left_out = all.len().saturating_sub(MOST);
+        if left_out > 0 && left_out != self.left_out {
+            warn!(
+                left_out,
+                limit = MOST,
+                "more targets than a job may have; split it into several"
+            );
+        }
+        self.left_out = left_out;
+        all.into_iter().take(MOST).collect()
     }
 }
 

@@ -28,7 +28,7 @@ pub fn read_text<E>(
         }
         if !line.ends_with(b"\n") && line.len() as u64 == LONGEST {
             report.fault(number, format!("over {LONGEST} bytes long"));
-            skip_line(&mut input)?;
+            input.skip_until(b'\n')?;
             continue;
         }
         if dialect == Dialect::OpenMetrics && line.trim_ascii_end() == b"# EOF" {
@@ -55,22 +55,4 @@ pub fn read_text<E>(
         report.fault(number, "the file ends without # EOF, it may be cut");
     }
     Ok(report)
-}
-
-fn skip_line(input: &mut impl BufRead) -> std::io::Result<()> {
-    loop {
-        let piece = input.fill_buf()?;
-        let (len, found) = match memchr(piece) {
-            Some(at) => (at + 1, true),
-            None => (piece.len(), piece.is_empty()),
-        };
-        input.consume(len);
-        if found {
-            return Ok(());
-        }
-    }
-}
-
-fn memchr(piece: &[u8]) -> Option<usize> {
-    piece.iter().position(|byte| *byte == b'\n')
 }

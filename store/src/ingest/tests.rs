@@ -571,3 +571,21 @@ fn metrics_past_their_own_age_leave_their_segments() {
     store.upkeep.compact_now(Timestamp(start + 3 * day)).unwrap();
     assert_eq!(read(&hourly), before);
 }
+
+#[test]
+fn of_what_retention_has_deleted_nothing_is_kept_in_memory() {
+    let dir = TempDir::new().unwrap();
+    let day = 86_400_000;
+    let config = StoreConfig { retention: Duration::from_secs(86_400), ..config(dir.path()) };
+    let store = open(config, Clock::system(), &Registry::new()).unwrap();
+    let a = series(&store.writer, "m", "a");
+    let now = Clock::system().now().millis();
+    for age in (2..8).rev() {
+        store.writer.append(one(&a, now - age * day, 1.0)).unwrap();
+        store.upkeep.flush_now().unwrap();
+        assert_eq!(segment_count(&store), 1);
+        store.upkeep.state.flush_if_due().unwrap();
+        assert_eq!(segment_count(&store), 0);
+    }
+    assert!(store.upkeep.state.doomed.lock().len() <= 1);
+}

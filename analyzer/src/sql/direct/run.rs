@@ -3,13 +3,13 @@
 use super::figures::{Figures, Table, Texts};
 use super::rolled::{self, STAT, raw_key};
 use super::shape::{Column, Figure, Get, Groups, LabelTest, Question, Select};
-use crate::sql::scan::label_value;
+use crate::sql::scan::{label_value, strings};
 use crate::sql::session::Answer;
 use crate::sql::table::{label_column, time_type};
 use crate::{QueryConfig, QueryError};
 use arrow::array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
-    StringViewBuilder, TimestampMillisecondArray, TimestampNanosecondArray, UInt32Array,
+    TimestampMillisecondArray, TimestampNanosecondArray, UInt32Array,
 };
 use arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -479,25 +479,4 @@ fn groups_batch(
     }
     let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
-}
-
-/// One text for each run of rows; its bytes are kept once.
-fn strings<'a>(
-    runs: impl Iterator<Item = (Option<&'a str>, usize)>,
-) -> Result<ArrayRef, ArrowError> {
-    let mut builder = StringViewBuilder::new();
-    for (text, rows) in runs {
-        match text {
-            None => (0..rows).for_each(|_| builder.append_null()),
-            Some(text) if rows == 1 => builder.append_value(text),
-            Some(text) => {
-                let block = builder.append_block(text.as_bytes().into());
-                let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
-                for _ in 0..rows {
-                    builder.try_append_view(block, 0, len)?;
-                }
-            }
-        }
-    }
-    Ok(Arc::new(builder.finish()))
 }
