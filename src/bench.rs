@@ -1,10 +1,14 @@
 //! Benchmarks of this program against the peers that are installed, as commands.
 
 use crate::exit::{self, Failure};
+use crate::query::Place;
+use crate::query::source::Source;
 use crate::role::block_on;
-use bench::{BenchError, Devops, ScrapePlan};
+use bench::{BenchError, DetectPlan, Devops, ScrapePlan};
 use clap::{Args, Subcommand};
+use model::Timestamp;
 use runtime::Clock;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What `bench` takes.
@@ -30,6 +34,8 @@ enum BenchCommand {
         #[arg(long, default_value_t = 21)]
         times: usize,
     },
+    /// What the detectors find, in CSV files or in stored history
+    Detect(DetectArgs),
     /// Processor time and memory of scraping many targets each second
     Scrape {
         /// Targets of 1,010 series
@@ -42,6 +48,70 @@ enum BenchCommand {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+}
+
+/// What `bench detect` takes.
+#[derive(Debug, Args)]
+struct DetectArgs {
+    #[command(flatten)]
+    place: Place,
+    /// From this time on, RFC 3339 or an age such as '7 days', in what is stored
+    #[arg(long, value_name = "TIME", value_parser = time, required_unless_present = "data")]
+    from: Option<Timestamp>,
+    /// Up to this time [default: now]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    to: Option<Timestamp>,
+    /// Instead of what is stored, a folder of CSV files: t,value,load or timestamp,value or TimeStamp,Value,Label; series.json beside them may say
+    /// [{"id": …, "signal": "memory|fd|cpu|disk|latency|errors|throughput", "limit": …, "restarts": [row, …]}]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["from", "to", "data_dir", "url"])]
+    data: Option<PathBuf>,
+    /// Where alarms.csv, intervals.csv and scores/ go
+    #[arg(long, value_name = "DIR", requires = "data")]
+    out: Option<PathBuf>,
+    /// Only this detector; repeat for more [default: all that fit]
+    #[arg(long = "detector", value_name = "NAME", requires = "data")]
+    detectors: Vec<String>,
+    /// False alarms that a series may give in a day
+    #[arg(long, default_value_t = 0.002, value_name = "RATE", requires = "data")]
+    false_alarms: f64,
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    #[derive(serde::Deserialize)]
+    struct Human(#[serde(with = "model::time::human_duration")] Duration);
+    let age = || {
+        let text = serde_json::Value::from(text.replace(' ', ""));
+        serde_json::from_value::<Human>(text)
+            .ok()
+            .map(|Human(age)| Clock::system().now().minus(age))
+    };
+    let unknown = || "neither a time in RFC 3339 nor an age such as '7 days'".to_owned();
+    Timestamp::parse(text).or_else(age).ok_or_else(unknown)
+}
+
+impl DetectArgs {
+    fn run(self) -> Result<(), Failure> {
+        let Some(data) = &self.data else {
+            telemetry::trace::start("error");
+            return block_on(async {
+                let to = self.to.unwrap_or_else(|| Clock::system().now());
+                let from = self.from.unwrap_or(to);
+                let source = Source::open(self.place).await?;
+                println!("{}", source.backtest(from, to).await?);
+                Ok(())
+            });
+        };
+        let plan = DetectPlan {
+            data,
+            out: self.out.as_deref(),
+            detectors: self.detectors,
+            false_alarms_per_day: self.false_alarms,
+        };
+        let clock = Clock::system();
+        let table = bench::detect(&plan, &|| clock.monotonic().into_std());
+        println!("{}", table.map_err(exit::with(exit::DATA))?);
+        Ok(())
+    }
 }
 
 /// The data to send.
@@ -75,10 +145,14 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
         eprintln!("this is no release build: the numbers say little");
     }
     let BenchArgs { alone, command } = args;
+    if let BenchCommand::Detect(detect) = command {
+        return detect.run();
+    }
     block_on(async {
         let table: Result<String, BenchError> = match command {
             BenchCommand::Ingest(data) => bench::ingest(data.plan(), !alone).await,
             BenchCommand::Query { data, times } => bench::query(data.plan(), times, !alone).await,
+            BenchCommand::Detect(_) => return Ok(()),
             BenchCommand::Scrape { targets, seconds, seed } => {
                 let time = Duration::from_secs(seconds.max(1));
                 bench::scrape(ScrapePlan { targets, time, seed }, !alone).await

@@ -36,6 +36,9 @@ enum Command {
     /// Take in samples from files: Prometheus text and OpenMetrics with times, CSV, Parquet
     #[cfg(feature = "monitor")]
     Import(crate::exchange::import::ImportArgs),
+    /// Write a report to a file
+    #[cfg(feature = "monitor")]
+    Report(crate::report::ReportArgs),
     /// Measure this program against the peers that are installed, on the same data
     #[cfg(feature = "monitor")]
     Bench(crate::bench::BenchArgs),
@@ -134,6 +137,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Export(args) => crate::exchange::export::run(args),
         #[cfg(feature = "monitor")]
         Command::Import(args) => crate::exchange::import::run(args),
+        #[cfg(feature = "monitor")]
+        Command::Report(args) => crate::report::run(args),
         #[cfg(feature = "monitor")]
         Command::Bench(args) => crate::bench::run(args),
         #[cfg(feature = "monitor")]

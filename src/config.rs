@@ -24,6 +24,9 @@ pub(crate) struct Config {
     /// Where it is kept.
     #[cfg(feature = "monitor")]
     pub(crate) store: store::StoreConfig,
+    /// What is watched for leaks, drift and anomalies.
+    #[cfg(feature = "monitor")]
+    pub(crate) analyzer: analyzer::AnalyzerConfig,
     /// Limits of queries.
     #[cfg(feature = "monitor")]
     pub(crate) query: analyzer::QueryConfig,
@@ -98,6 +101,7 @@ impl Config {
             faults.extend(self.collector.faults());
             faults.extend(self.store.faults());
             faults.extend(self.query.faults());
+            faults.extend(self.analyzer.faults());
         }
         #[cfg(feature = "gateway")]
         faults.extend(self.gateway.faults());
@@ -121,6 +125,7 @@ mod tests {
         assert_eq!(example.gateway.tool.len(), 1);
         example.collector.scrape.clear();
         example.collector.process.clear();
+        example.analyzer.watch.clear();
         example.watchdog.child.clear();
         example.gateway.tool.clear();
         defaults.gateway.tool.clear();
@@ -137,6 +142,7 @@ mod tests {
             ("collector.host", "collector.host"),
             ("store", "store"),
             ("query", "query"),
+            ("analyzer", "analyzer"),
             ("gateway", "gateway"),
             ("watchdog", "watchdog"),
         ] {

@@ -22,6 +22,8 @@ mod exchange;
 mod exit;
 #[cfg(feature = "monitor")]
 mod query;
+#[cfg(feature = "monitor")]
+mod report;
 mod role;
 
 use clap::Parser;

@@ -1,4 +1,4 @@
-//! Why a query has no answer.
+//! Why a query has no answer, and why the analyzer cannot go on.
 
 use datafusion::error::DataFusionError;
 use std::time::Duration;
@@ -46,4 +46,23 @@ impl From<DataFusionError> for QueryError {
             _ => Self::Failed(text),
         }
     }
+}
+
+/// The analyzer cannot do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalyzerError {
+    /// A file of ours could not be read.
+    #[error("could not read {path:?}: {source}")]
+    Read {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A file of ours could not be written.
+    #[error(transparent)]
+    Platform(#[from] platform::PlatformError),
+    /// Samples could not be read.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
 }

@@ -1,10 +1,12 @@
 //! The monitor's HTTP interface: routes, body limit, authentication.
 //!
+//! - `findings`: what detectors found, and what people say of it
 //! - `query`: SQL in, rows out; `push`: remote-write in; `targets`: what is scraped and how it is
 //! - `health`: `/live`, `/ready`, `/health`, `/metrics`; `page.html`: the page for people
 //! - `error`: failures as status codes and bodies, in one place
 
 mod error;
+mod findings;
 mod health;
 mod push;
 mod query;
@@ -12,7 +14,7 @@ mod targets;
 
 use crate::config::ApiConfig;
 use crate::exit::{self, Failure};
-use analyzer::Query;
+use analyzer::{Findings, Query};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
@@ -29,6 +31,7 @@ use tokio::net::TcpListener;
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     pub(crate) query: Query,
+    pub(crate) findings: Findings,
     pub(crate) board: TargetBoard,
     pub(crate) remote_write: RemoteWrite,
     pub(crate) max_push: usize,
@@ -74,6 +77,10 @@ pub(crate) async fn serve(
         .route("/api/v1/import", post(push::import))
         .route("/api/v1/sql", post(query::sql))
         .route("/api/v1/targets", get(targets::targets))
+        .route("/api/v1/forecasts", get(query::capacity))
+        .route("/api/v1/findings", get(findings::list))
+        .route("/api/v1/findings/{id}", get(findings::one))
+        .route("/api/v1/findings/{id}/feedback", post(findings::feedback))
         .route("/metrics", get(health::metrics))
         .layer(middleware::from_fn_with_state(api.clone(), authenticate));
     let router = Router::new()

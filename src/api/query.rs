@@ -41,3 +41,11 @@ pub(crate) async fn sql(State(api): State<Api>, headers: HeaderMap, body: Bytes)
         Err(cause) => error::problem(StatusCode::INTERNAL_SERVER_ERROR, &cause.to_string()),
     }
 }
+
+/// `GET /api/v1/forecasts`: when each resource is full.
+pub(crate) async fn capacity(State(api): State<Api>) -> Response {
+    match api.query.capacity(None).await {
+        Ok(capacity) => axum::Json(capacity).into_response(),
+        Err(cause) => error::query(&cause),
+    }
+}

@@ -2,8 +2,11 @@
 
 use super::Place;
 use crate::exit::{self, Failure};
-use crate::role::monitor::ADDRESS;
-use analyzer::{Format, Query, QueryConfig, QueryError};
+use crate::role::monitor::{ADDRESS, FINDINGS};
+use analyzer::{
+    AnalyzerConfig, Capacity, Findings, Forecasts, Format, Query, QueryConfig, QueryError,
+};
+use model::Timestamp;
 use platform::PlatformError;
 use platform::http::{HttpClient, HttpError, Method};
 use runtime::Clock;
@@ -50,7 +53,13 @@ impl Source {
                         "the write-ahead log is damaged; what could be read is shown"
                     );
                 }
-                let query = Query::new(QueryConfig::default(), reader);
+                let config = AnalyzerConfig::default();
+                let findings =
+                    Findings::read(&dir.join(FINDINGS), &config).map_err(exit::with(exit::DATA))?;
+                let forecasts =
+                    Forecasts::open(&dir.join(FINDINGS), false).map_err(exit::with(exit::DATA))?;
+                let limits = QueryConfig::default();
+                let query = Query::with_findings(limits, reader, config, findings, forecasts);
                 Ok(Self::Files(Box::new(query.map_err(exit::with(exit::SOFTWARE))?)))
             }
             Err(StoreError::Platform(PlatformError::Locked { holder, .. })) => {
@@ -81,11 +90,58 @@ impl Source {
     }
 }
 
+impl Source {
+    /// What is forecast of all watched resources.
+    pub(crate) async fn capacity(&self) -> Result<Capacity, Failure> {
+        match self {
+            Self::Files(query) => query.capacity(None).await.map_err(refused),
+            Self::Monitor { client, url, token } => {
+                let ask = Ask {
+                    method: Method::GET,
+                    path: "/api/v1/forecasts",
+                    accept: "application/json",
+                };
+                let body = send(client, url, token.as_deref(), &ask, String::new()).await?;
+                serde_json::from_slice(&body).map_err(exit::with(exit::UNAVAILABLE))
+            }
+        }
+    }
+}
+
+impl Source {
+    /// What the detectors would have found, as a table: `at`, `severity`, `kind`, `metric`, `labels`, `summary`.
+    pub(crate) async fn backtest(&self, from: Timestamp, to: Timestamp) -> Result<String, Failure> {
+        let Self::Files(query) = self else {
+            let part = |function: &str| {
+                format!(
+                    "SELECT at, severity, kind, metric, labels, summary FROM {function}(\"from\" => '{from}', \"to\" => '{to}')"
+                )
+            };
+            let parts = ["leaks", "drifts", "anomalies", "capacity"].map(part).join(" UNION ALL ");
+            let rows = self.run(&format!("{parts} ORDER BY at"), Format::Table).await?;
+            return Ok(String::from_utf8_lossy(&rows).into_owned());
+        };
+        let found = query.backtest(from, to).await.map_err(refused)?;
+        let lines = found.iter().map(|it| {
+            let (severity, kind) = (it.severity.name(), it.kind.name());
+            format!("{} {severity} {kind} {}: {}\n", it.at, it.subject, it.summary())
+        });
+        Ok(format!("{}{} findings", lines.collect::<String>(), found.len()))
+    }
+}
+
 /// Where the monitor that uses a data directory listens.
 fn address(dir: &Path) -> Option<String> {
     let text = std::fs::read_to_string(dir.join(ADDRESS)).ok()?;
     let value: Value = serde_json::from_str(&text).ok()?;
     Some(format!("http://{}", value.get("api")?.as_str()?))
+}
+
+/// One request.
+struct Ask {
+    method: Method,
+    path: &'static str,
+    accept: &'static str,
 }
 
 async fn ask(
@@ -95,8 +151,19 @@ async fn ask(
     sql: &str,
     format: Format,
 ) -> Result<Vec<u8>, Failure> {
+    let ask = Ask { method: Method::POST, path: "/api/v1/sql", accept: format.media_type() };
+    send(client, url, token, &ask, json!({ "query": sql }).to_string()).await
+}
+
+async fn send(
+    client: &HttpClient,
+    url: &str,
+    token: Option<&str>,
+    ask: &Ask,
+    body: String,
+) -> Result<Vec<u8>, Failure> {
     let authorization = token.map(|token| format!("Bearer {token}"));
-    let mut headers = vec![("accept", format.media_type()), ("content-type", "application/json")];
+    let mut headers = vec![("accept", ask.accept), ("content-type", "application/json")];
     headers.extend(authorization.as_deref().map(|value| ("authorization", value)));
     let unreachable = |error: HttpError| {
         let text = format!(
@@ -106,10 +173,11 @@ async fn ask(
         Failure::text(exit::UNAVAILABLE, text)
     };
     let deadline = Clock::system().monotonic() + TIMEOUT;
-    let path = format!("{}/api/v1/sql", url.trim_end_matches('/'));
-    let body = json!({ "query": sql }).to_string();
-    let answer =
-        client.send(Method::POST, &path, &headers, body, deadline).await.map_err(unreachable)?;
+    let path = format!("{}{}", url.trim_end_matches('/'), ask.path);
+    let answer = client
+        .send(ask.method.clone(), &path, &headers, body, deadline)
+        .await
+        .map_err(unreachable)?;
     let status = answer.status;
     let body = answer.body(LARGEST).await.map_err(unreachable)?;
     if status == 200 {

@@ -6,7 +6,7 @@ use crate::api::{self, Api};
 use crate::cli::RoleArgs;
 use crate::config::Config;
 use crate::exit::{self, Failure};
-use analyzer::Query;
+use analyzer::{Analyzer, Findings, Forecasts, Query};
 use collector::{Collector, RemoteWrite, TargetBoard};
 use runtime::{Clock, Tasks};
 use serde_json::json;
@@ -21,6 +21,9 @@ const GRACE: Duration = Duration::from_millis(2_500);
 
 /// The file in the data directory that says where the monitor listens.
 pub(crate) const ADDRESS: &str = "monitor.address";
+
+/// The folder in the data directory with what the analyzer found and knows.
+pub(crate) const FINDINGS: &str = "analyzer";
 
 pub(crate) fn run(args: RoleArgs) -> Result<(), Failure> {
     let config = Config::load_or_default(args.config.as_deref())?;
@@ -41,12 +44,24 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
     });
     let opened = opening.await.map_err(exit::with(exit::SOFTWARE))?;
     let Opened { writer, reader, upkeep, .. } = opened.map_err(exit::with(exit::UNAVAILABLE))?;
-    let query = Query::new(config.query.clone(), reader).map_err(exit::with(exit::SOFTWARE))?;
+    let findings_dir = config.store.dir.join(FINDINGS);
+    let findings =
+        Findings::open(&findings_dir, &config.analyzer).map_err(exit::with(exit::UNAVAILABLE))?;
+    let forecasts = Forecasts::open(&findings_dir, true).map_err(exit::with(exit::UNAVAILABLE))?;
+    let query = Query::with_findings(
+        config.query.clone(),
+        reader.clone(),
+        config.analyzer.clone(),
+        findings.clone(),
+        forecasts.clone(),
+    )
+    .map_err(exit::with(exit::SOFTWARE))?;
     let board = TargetBoard::new();
     let max_push = config.api.max_push_size.as_usize();
     let remote_write = RemoteWrite::new(writer.clone(), Clock::system(), max_push, &registry);
     let api = Api {
         query,
+        findings: findings.clone(),
         remote_write,
         max_push,
         board: board.clone(),
@@ -71,6 +86,13 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
         Collector::new(config.collector.clone(), writer, Clock::system(), board, &registry)
             .map_err(exit::with(exit::CONFIG))?;
     tasks.spawn("collector", |stop| collector.run(stop));
+    if config.analyzer.enabled {
+        let settings = config.analyzer.clone();
+        let kept = (findings, forecasts);
+        let analyzer =
+            Analyzer::new(settings, reader, kept, findings_dir, Clock::system(), &registry);
+        tasks.spawn("analyzer", |stop| analyzer.run(stop));
+    }
     let api_config = config.api.clone();
     tasks.spawn("api", |stop| async move { api::serve(listener, api, &api_config, stop).await });
 

@@ -2,11 +2,14 @@
 //!
 //! - `public`: raw samples, one table for each metric, and the tables about them
 //! - `last`: the same tables with the newest sample of each active series alone
+//! - `call`: one table for each call of a table function in the query
 //! - `rollup_5m`, `rollup_1h`: the same with figures of five minutes and of an hour, the label `stat` saying which
 
-use super::about;
+use super::call::{self, CallTable};
 use super::session::{CATALOG, SCHEMA};
 use super::table::{Kind, SnapshotTable};
+use super::{about, found, kept};
+use crate::{Findings, Forecasts};
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::common::TableReference;
@@ -29,22 +32,53 @@ const VIEWS: [(&str, View); 3] = [
     ("rollup_1h", View::Samples(Resolution::Hour)),
 ];
 
+/// Tables of what the analyzer found and forecast.
+const OURS: [&str; 2] = [found::TABLE, kept::TABLE];
+
 /// The one catalog of a query: the schemas that it names.
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotCatalog {
     schemas: Arc<[(&'static str, Arc<SnapshotSchema>)]>,
+    calls: Arc<CallSchema>,
+}
+
+/// The tables of the calls in a query, by function and place.
+#[derive(Debug)]
+struct CallSchema(Vec<(String, Arc<CallTable>)>);
+
+#[async_trait]
+impl SchemaProvider for CallSchema {
+    fn table_names(&self) -> Vec<String> {
+        self.0.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        let found = self.0.iter().find(|(have, _)| have == name);
+        Ok(found.map(|(_, table)| Arc::clone(table) as _))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.0.iter().any(|(have, _)| have == name)
+    }
 }
 
 #[derive(Debug)]
 struct SnapshotSchema {
     snapshot: Arc<Snapshot>,
     reader: Reader,
+    findings: Findings,
+    forecasts: Forecasts,
     public: bool,
 }
 
 impl SnapshotCatalog {
     /// Takes the snapshots that a query with these `references` reads.
-    pub(crate) fn new(reader: &Reader, references: &[TableReference]) -> Self {
+    pub(crate) fn new(
+        reader: &Reader,
+        (findings, forecasts): (&Findings, &Forecasts),
+        references: &[TableReference],
+        calls: Vec<(String, Arc<CallTable>)>,
+    ) -> Self {
         let all = [(SCHEMA, View::Samples(Resolution::Raw))].into_iter().chain(VIEWS);
         let wanted = all.filter(|(name, _)| {
             *name == SCHEMA || references.iter().any(|it| it.schema() == Some(name))
@@ -68,9 +102,11 @@ impl SnapshotCatalog {
                 View::Last => reader.last(metrics, &|_| true),
             };
             let public = name == SCHEMA;
-            (name, Arc::new(SnapshotSchema { snapshot: Arc::new(snapshot), reader, public }))
+            let (findings, forecasts) = (findings.clone(), forecasts.clone());
+            let snapshot = Arc::new(snapshot);
+            (name, Arc::new(SnapshotSchema { snapshot, reader, findings, forecasts, public }))
         });
-        Self { schemas: schemas.collect() }
+        Self { schemas: schemas.collect(), calls: Arc::new(CallSchema(calls)) }
     }
 }
 
@@ -98,6 +134,9 @@ impl CatalogProvider for SnapshotCatalog {
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        if name == call::SCHEMA {
+            return Some(Arc::clone(&self.calls) as _);
+        }
         let (_, schema) = self.schemas.iter().find(|(have, _)| *have == name)?;
         Some(Arc::clone(schema) as _)
     }
@@ -119,7 +158,7 @@ impl SnapshotSchema {
     }
 
     fn about(&self, name: &str) -> bool {
-        self.public && about::TABLES.contains(&name)
+        self.public && (about::TABLES.contains(&name) || OURS.contains(&name))
     }
 }
 
@@ -127,7 +166,7 @@ impl SnapshotSchema {
 impl SchemaProvider for SnapshotSchema {
     fn table_names(&self) -> Vec<String> {
         let metrics = self.snapshot.metrics().into_iter().map(|metric| metric.to_string());
-        let about = about::TABLES.into_iter().filter(|_| self.public);
+        let about = about::TABLES.into_iter().chain(OURS).filter(|_| self.public);
         about.chain(["samples", "series"]).map(str::to_owned).chain(metrics).collect()
     }
 
@@ -136,7 +175,11 @@ impl SchemaProvider for SnapshotSchema {
             return Ok(Some(Arc::new(SnapshotTable::new(Arc::clone(&self.snapshot), kind))));
         }
         if self.about(name) {
-            return Ok(Some(about::table(name, &self.reader)?));
+            return Ok(Some(match name {
+                found::TABLE => found::table(&self.findings.list())?,
+                kept::TABLE => kept::table(&self.forecasts.list())?,
+                _ => about::table(name, &self.reader)?,
+            }));
         }
         Ok(None)
     }

@@ -1,4 +1,10 @@
-//! Functions of the field: `rate`, `increase`, `delta` and `last` over (time, value), and `time_bucket`.
+//! Functions of the field, and `time_bucket`.
+//!
+//! - `rate`, `increase`, `delta`, `last` over (time, value)
+//! - `theil_sen`, `theil_sen_low`, `theil_sen_high` over (time, value): the median slope a second, and its 95 % interval
+//! - `mann_kendall`, `mann_kendall_p` over (time, value): the normal score of a trend, and its two-sided chance
+//! - `time_to`, `time_to_low`, `time_to_high` over (limit, time, value): seconds after the last time until that line
+//!   meets the limit, and the interval; NULL where it never does
 //!
 //! The aggregates take the points of one series in any order. Points of several series in one group are a
 //! mistake that would give a wrong number, so a time that comes twice is an error that says what to do.
@@ -16,11 +22,12 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility,
 };
 use datafusion::prelude::SessionContext;
+use stats::slope::{self, Slope, Trend};
 use std::sync::Arc;
 
 /// Adds all of them to a session.
 pub(crate) fn register(context: &SessionContext) {
-    for what in [What::Rate, What::Increase, What::Delta, What::Last] {
+    for what in What::ALL {
         context.register_udaf(AggregateUDF::from(OverTime::new(what)));
     }
     context.register_udf(date_bin().as_ref().clone().with_aliases(["time_bucket"]));
@@ -37,20 +44,66 @@ enum What {
     Delta,
     /// The value at the greatest time.
     Last,
+    /// Median slope a second, or an end of its interval.
+    TheilSen(End),
+    /// Score of a trend.
+    MannKendall,
+    /// Chance of such a score without a trend.
+    MannKendallP,
+    /// Seconds until the line meets a limit, or an end of their interval.
+    TimeTo(End),
 }
 
+/// Which number of an estimate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum End {
+    Middle,
+    Low,
+    High,
+}
+
+/// Of all intervals.
+const CONFIDENCE: f64 = 0.95;
+
 impl What {
+    const ALL: [Self; 12] = [
+        Self::Rate,
+        Self::Increase,
+        Self::Delta,
+        Self::Last,
+        Self::TheilSen(End::Middle),
+        Self::TheilSen(End::Low),
+        Self::TheilSen(End::High),
+        Self::MannKendall,
+        Self::MannKendallP,
+        Self::TimeTo(End::Middle),
+        Self::TimeTo(End::Low),
+        Self::TimeTo(End::High),
+    ];
+
     fn name(self) -> &'static str {
         match self {
             Self::Rate => "rate",
             Self::Increase => "increase",
             Self::Delta => "delta",
             Self::Last => "last",
+            Self::TheilSen(End::Middle) => "theil_sen",
+            Self::TheilSen(End::Low) => "theil_sen_low",
+            Self::TheilSen(End::High) => "theil_sen_high",
+            Self::MannKendall => "mann_kendall",
+            Self::MannKendallP => "mann_kendall_p",
+            Self::TimeTo(End::Middle) => "time_to",
+            Self::TimeTo(End::Low) => "time_to_low",
+            Self::TimeTo(End::High) => "time_to_high",
         }
     }
 
+    fn takes_limit(self) -> bool {
+        matches!(self, Self::TimeTo(_))
+    }
+
     /// `None` where there are too few points. `points` ascend by time.
-    fn of(self, points: &[(i64, f64)]) -> Option<f64> {
+    fn of(self, points: &[(i64, f64)], limit: Option<f64>) -> Option<f64> {
         let (first, last) = (points.first()?, points.last()?);
         let seconds = (last.0 - first.0) as f64 / 1000.0;
         match self {
@@ -59,8 +112,41 @@ impl What {
             Self::Delta => Some(last.1 - first.1),
             Self::Increase => Some(increase(points)),
             Self::Rate => Some(increase(points) / seconds),
+            Self::TheilSen(end) => {
+                let line = line(points)?;
+                Some(match end {
+                    End::Middle => line.slope,
+                    End::Low => line.low,
+                    End::High => line.high,
+                })
+            }
+            Self::MannKendall => Some(trend(points)?.z),
+            Self::MannKendallP => Some(trend(points)?.p),
+            Self::TimeTo(end) => {
+                let (middle, low, high) = slope::time_to(limit?, seconds, &line(points)?);
+                match end {
+                    End::Middle => middle,
+                    End::Low => low,
+                    End::High => high,
+                }
+            }
         }
     }
+}
+
+/// The median line over seconds after the first point; NaN and infinite values are left out.
+fn line(points: &[(i64, f64)]) -> Option<Slope> {
+    let start = points.first()?.0;
+    let finite = points.iter().filter(|(_, value)| value.is_finite());
+    let (times, values): (Vec<f64>, Vec<f64>) =
+        finite.map(|(time, value)| ((time - start) as f64 / 1000.0, *value)).unzip();
+    slope::theil_sen(&times, &values, CONFIDENCE)
+}
+
+fn trend(points: &[(i64, f64)]) -> Option<Trend> {
+    let values: Vec<f64> =
+        points.iter().map(|(_, value)| *value).filter(|v| v.is_finite()).collect();
+    slope::mann_kendall(&values)
 }
 
 fn increase(points: &[(i64, f64)]) -> f64 {
@@ -94,16 +180,23 @@ impl AggregateUDFImpl for OverTime {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>, DataFusionError> {
+        let number = |kind: &DataType| kind.is_numeric() || kind.is_null();
+        let name = self.what.name();
         match types {
-            [DataType::Timestamp(..), value] if value.is_numeric() || value.is_null() => {
+            [DataType::Timestamp(..), value] if number(value) && !self.what.takes_limit() => {
                 Ok(vec![time_type(), DataType::Float64])
             }
-            _ => {
-                let name = self.what.name();
-                Err(DataFusionError::Plan(format!(
-                    "{name} takes a time and a number: {name}(time, value)"
-                )))
+            [limit, DataType::Timestamp(..), value]
+                if number(limit) && number(value) && self.what.takes_limit() =>
+            {
+                Ok(vec![DataType::Float64, time_type(), DataType::Float64])
             }
+            _ if self.what.takes_limit() => Err(DataFusionError::Plan(format!(
+                "{name} takes a limit, a time and a number: {name}(1024, time, value)"
+            ))),
+            _ => Err(DataFusionError::Plan(format!(
+                "{name} takes a time and a number: {name}(time, value)"
+            ))),
         }
     }
 
@@ -112,7 +205,7 @@ impl AggregateUDFImpl for OverTime {
     }
 
     fn accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>, DataFusionError> {
-        Ok(Box::new(Points { what: self.what, points: Vec::new() }))
+        Ok(Box::new(Points { what: self.what, points: Vec::new(), limit: None }))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -124,7 +217,8 @@ impl AggregateUDFImpl for OverTime {
             let name = format!("{}_{what}", args.name);
             Arc::new(Field::new_list(name, Field::new_list_field(kind, true), true))
         };
-        Ok(vec![list("times", time_type()), list("values", DataType::Float64)])
+        let limit = Field::new(format!("{}_limit", args.name), DataType::Float64, true);
+        Ok(vec![list("times", time_type()), list("values", DataType::Float64), Arc::new(limit)])
     }
 }
 
@@ -132,6 +226,7 @@ impl AggregateUDFImpl for OverTime {
 struct Points {
     what: What,
     points: Vec<(i64, f64)>,
+    limit: Option<f64>,
 }
 
 impl Points {
@@ -145,12 +240,25 @@ impl Points {
     }
 }
 
+impl Points {
+    /// Takes the last limit that is not NULL.
+    fn limit_from(&mut self, limits: &dyn Array) {
+        let limits = limits.as_primitive_opt::<Float64Type>();
+        let last = limits.and_then(|limits| limits.iter().flatten().last());
+        self.limit = last.or(self.limit);
+    }
+}
+
 impl Accumulator for Points {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<(), DataFusionError> {
-        let [times, values] = values else {
-            return Err(DataFusionError::Internal("two arguments expected".to_owned()));
-        };
-        self.add(times, values)
+        match values {
+            [times, values] => self.add(times, values),
+            [limits, times, values] => {
+                self.limit_from(limits);
+                self.add(times, values)
+            }
+            _ => Err(DataFusionError::Internal("two or three arguments expected".to_owned())),
+        }
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue, DataFusionError> {
@@ -162,7 +270,7 @@ impl Accumulator for Points {
                 "{name}() was given samples of more than one series: GROUP BY all labels that tell them apart, then sum"
             )));
         }
-        Ok(ScalarValue::Float64(self.what.of(&self.points)))
+        Ok(ScalarValue::Float64(self.what.of(&self.points, self.limit)))
     }
 
     fn size(&self) -> usize {
@@ -177,13 +285,18 @@ impl Accumulator for Points {
             let list = datafusion::common::utils::SingleRowListArrayBuilder::new(array);
             ScalarValue::List(Arc::new(list.build_list_array()))
         };
-        Ok(vec![list(Arc::new(times)), list(Arc::new(Float64Array::from(values)))])
+        Ok(vec![
+            list(Arc::new(times)),
+            list(Arc::new(Float64Array::from(values))),
+            ScalarValue::Float64(self.limit),
+        ])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<(), DataFusionError> {
-        let [times, values] = states else {
-            return Err(DataFusionError::Internal("two states expected".to_owned()));
+        let [times, values, limits] = states else {
+            return Err(DataFusionError::Internal("three states expected".to_owned()));
         };
+        self.limit_from(limits);
         let (times, values) = (times.as_list::<i32>(), values.as_list::<i32>());
         for (times, values) in times.iter().zip(values.iter()) {
             if let (Some(times), Some(values)) = (times, values) {
@@ -201,11 +314,11 @@ mod tests {
     #[test]
     fn increase_counts_through_resets() {
         let points = [(0, 10.0), (1_000, 14.0), (2_000, 3.0), (4_000, 5.0)];
-        let of = |what: What| what.of(&points);
+        let of = |what: What| what.of(&points, None);
         assert_eq!(of(What::Increase), Some(4.0 + 3.0 + 2.0));
         assert_eq!(of(What::Rate), Some(9.0 / 4.0));
         assert_eq!((of(What::Delta), of(What::Last)), (Some(-5.0), Some(5.0)));
-        assert_eq!(What::Rate.of(&points[..1]), None);
-        assert_eq!(What::Last.of(&[]), None);
+        assert_eq!(What::Rate.of(&points[..1], None), None);
+        assert_eq!(What::Last.of(&[], None), None);
     }
 }

@@ -1,10 +1,13 @@
 //! SQL, from text to rows.
 
 mod about;
+pub(crate) mod call;
 mod catalog;
 mod direct;
 pub(crate) mod encode;
+mod found;
 mod functions;
+mod kept;
 mod pushdown;
 mod scan;
 pub(crate) mod session;

@@ -1,8 +1,11 @@
 //! One query: parse, take one snapshot of the metrics that it names, plan, run within the limits.
 
+use super::call::{self, CallTable};
 use super::catalog::SnapshotCatalog;
 use super::{direct, functions};
-use crate::{QueryConfig, QueryError};
+use crate::forecast::capacity::{self, Capacity};
+use crate::watch::replay::{Question, replay};
+use crate::{AnalyzerConfig, Finding, Findings, Forecasts, Kind, QueryConfig, QueryError};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
@@ -16,6 +19,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use futures_util::StreamExt;
+use model::Timestamp;
 use runtime::Clock;
 use serde_json::Value;
 use std::sync::Arc;
@@ -29,6 +33,9 @@ pub struct Query(Arc<Shared>);
 struct Shared {
     config: QueryConfig,
     reader: Reader,
+    analyzer: AnalyzerConfig,
+    findings: Findings,
+    forecasts: Forecasts,
     /// What every query begins with; large, so it is never copied but to run one.
     base: SessionState,
     running: Semaphore,
@@ -59,14 +66,30 @@ pub(crate) const CATALOG: &str = "forerunner";
 pub(crate) const SCHEMA: &str = "public";
 
 impl Query {
-    /// Queries over `reader`.
+    /// Queries over `reader`, with detectors on their defaults and no findings.
     ///
     /// # Errors
     /// The query engine could not be set up.
     pub fn new(config: QueryConfig, reader: Reader) -> Result<Self, QueryError> {
+        let analyzer = AnalyzerConfig::default();
+        let findings = Findings::in_memory(&analyzer);
+        Self::with_findings(config, reader, analyzer, findings, Forecasts::in_memory())
+    }
+
+    /// Queries over `reader`, `findings` and `forecasts`, with detectors as `analyzer` says.
+    ///
+    /// # Errors
+    /// The query engine could not be set up.
+    pub fn with_findings(
+        config: QueryConfig,
+        reader: Reader,
+        analyzer: AnalyzerConfig,
+        findings: Findings,
+        forecasts: Forecasts,
+    ) -> Result<Self, QueryError> {
         let running = Semaphore::new(config.concurrency);
         let base = base_state(&config)?;
-        Ok(Self(Arc::new(Shared { config, reader, base, running })))
+        Ok(Self(Arc::new(Shared { config, reader, analyzer, findings, forecasts, base, running })))
     }
 
     /// Runs one query over one consistent snapshot. `params` stand for `$1`, `$2`, … in it: numbers,
@@ -88,6 +111,51 @@ impl Query {
         tokio::time::timeout(limit, whole).await.map_err(|_| QueryError::Timeout(limit))?
     }
 
+    /// What is forecast of all watched resources at `at`, or now.
+    ///
+    /// # Errors
+    /// A file could not be read, or the limit of time was reached.
+    pub async fn capacity(&self, at: Option<Timestamp>) -> Result<Capacity, QueryError> {
+        let limit = self.0.config.timeout;
+        let _turn = self.0.running.acquire().await;
+        let now = at.unwrap_or_else(|| Clock::system().now());
+        let deadline = Clock::system().monotonic() + limit;
+        let own = self.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let wanted = || Clock::system().monotonic() < deadline;
+            let Shared { reader, analyzer, forecasts, .. } = &*own.0;
+            let made = capacity::capacity(reader, analyzer, forecasts, now, &wanted);
+            made.map(|made| wanted().then_some(made))
+        });
+        let made = work.await.map_err(|error| QueryError::Failed(error.to_string()))?;
+        let made = made.map_err(|error| QueryError::Failed(error.to_string()))?;
+        made.ok_or(QueryError::Timeout(limit))
+    }
+
+    /// What the detectors would have found from `from` to `to`, in all that is watched. Takes as long as it takes.
+    ///
+    /// # Errors
+    /// A file could not be read.
+    pub async fn backtest(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<Finding>, QueryError> {
+        let own = self.clone();
+        let question = Question {
+            kinds: Kind::BY_CAUSE.to_vec(),
+            from: Some(from),
+            to: Some(to),
+            ..Question::default()
+        };
+        let work = tokio::task::spawn_blocking(move || {
+            let Shared { reader, analyzer, .. } = &*own.0;
+            replay(reader, analyzer, &question, to, &|| true)
+        });
+        let found = work.await.map_err(|error| QueryError::Failed(error.to_string()))?;
+        found.map_err(|error| QueryError::Failed(error.to_string()))
+    }
+
     pub(super) fn parse(&self, sql: &str) -> Result<Statement, QueryError> {
         let dialect = self.0.base.config().options().sql_parser.dialect;
         Ok(self.0.base.sql_to_statement(sql, &dialect)?)
@@ -107,20 +175,40 @@ impl Query {
     /// Answers by the query engine.
     pub(super) async fn run_planned(
         &self,
-        statement: Statement,
+        mut statement: Statement,
         params: Vec<ScalarValue>,
     ) -> Result<Answer, QueryError> {
-        let frame = self.plan(statement, params).await.map_err(|error| self.explain(error))?;
+        let calls = self.calls(&mut statement, &params)?;
+        let frame =
+            self.plan(statement, params, calls).await.map_err(|error| self.explain(error))?;
         self.collect(frame).await
+    }
+
+    /// The calls of table functions in a statement, as tables that are ready to be read.
+    fn calls(
+        &self,
+        statement: &mut Statement,
+        params: &[ScalarValue],
+    ) -> Result<Vec<(String, Arc<CallTable>)>, QueryError> {
+        let now = Clock::system().now();
+        let calls = call::take(statement, params, now)?.into_iter().enumerate();
+        let table = |(at, call): (usize, call::Call)| {
+            let name = format!("{}_{at}", call.function.name());
+            let config = self.0.analyzer.clone();
+            (name, Arc::new(CallTable::new(call, config, self.0.reader.clone(), now)))
+        };
+        Ok(calls.map(table).collect())
     }
 
     async fn plan(
         &self,
         statement: Statement,
         params: Vec<ScalarValue>,
+        calls: Vec<(String, Arc<CallTable>)>,
     ) -> Result<DataFrame, DataFusionError> {
         let references = self.0.base.resolve_table_references(&statement)?;
-        let catalog = SnapshotCatalog::new(&self.0.reader, &references);
+        let Shared { reader, findings, forecasts, .. } = &*self.0;
+        let catalog = SnapshotCatalog::new(reader, (findings, forecasts), &references, calls);
         let mut state = self.0.base.clone();
         state.register_catalog_list(Arc::new(catalog));
         let plan = state.statement_to_plan(statement).await?;

@@ -2,8 +2,10 @@
 //!
 //! - `devops`: the data, seeded; `remote_write`: the data as requests
 //! - `system`: ours and the peers as processes: how to start, feed and ask each
+//! - `detect/`: the detectors over series from files
 //! - `ingest`, `query`, `scrape`: one benchmark each; `table`: what they print
 
+mod detect;
 mod devops;
 mod ingest;
 mod query;
@@ -12,6 +14,7 @@ mod scrape;
 mod system;
 mod table;
 
+pub use detect::{DetectError, DetectPlan, detect};
 pub use devops::Devops;
 pub use ingest::ingest;
 pub use query::query;

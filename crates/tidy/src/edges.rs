@@ -4,18 +4,19 @@ use crate::read;
 use std::path::Path;
 
 /// Package, its manifest, and what of ours it may import.
-const ROOMS: [(&str, &str, &[&str]); 13] = [
+const ROOMS: [(&str, &str, &[&str]); 14] = [
     ("model", "crates/model", &[]),
     ("runtime", "crates/runtime", &["model"]),
     ("telemetry", "crates/telemetry", &["model"]),
     ("platform", "crates/platform", &["model"]),
+    ("stats", "crates/stats", &["model"]),
     ("store", "store", &["model", "platform", "runtime", "telemetry"]),
     ("collector", "collector", &["model", "platform", "runtime", "store", "telemetry"]),
-    ("analyzer", "analyzer", &["model", "platform", "runtime", "store", "telemetry"]),
+    ("analyzer", "analyzer", &["model", "platform", "runtime", "stats", "store", "telemetry"]),
     ("gateway", "gateway", &["model", "platform", "runtime", "telemetry"]),
     ("watchdog", "crates/watchdog", &["model", "platform", "runtime", "telemetry"]),
-    ("burnin", "crates/burnin", &["model", "platform", "runtime", "telemetry"]),
-    ("bench", "crates/bench", &["platform", "runtime"]),
+    ("burnin", "crates/burnin", &["model", "platform", "runtime", "stats", "telemetry"]),
+    ("bench", "crates/bench", &["model", "platform", "runtime", "stats"]),
     ("tidy", "crates/tidy", &[]),
     (
         "forerunner",

@@ -1,0 +1,96 @@
+//! Bands of the values to come, for each series that is asked for.
+
+use super::hourly::{self, HOUR};
+use crate::finding::Subject;
+use crate::sql::call::Call;
+use crate::watch::capacity_metrics;
+use crate::{AnalyzerConfig, AnalyzerError};
+use glob::Pattern;
+use model::{SeriesKey, Timestamp};
+use stats::forecast::{Point, forecast};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use store::Reader;
+
+/// The forecast of one series.
+#[derive(Debug)]
+pub(crate) struct Band {
+    pub(crate) subject: Subject,
+    pub(crate) points: Vec<Point>,
+}
+
+/// Hourly means that the forecast looks at: six weeks.
+const BACK: i64 = 42 * 24 * HOUR;
+
+/// Of `forecast()`, where none is given.
+const HORIZON: Duration = Duration::from_secs(7 * 86_400);
+
+/// Series in one answer.
+const MOST_SERIES: usize = 1_000;
+
+/// Forecasts each series of `call`; those with less than three days of samples are left out.
+///
+/// # Errors
+/// A file could not be read.
+pub(crate) fn of(
+    reader: &Reader,
+    config: &AnalyzerConfig,
+    call: &Call,
+    now: Timestamp,
+    wanted: &dyn Fn() -> bool,
+) -> Result<Vec<Band>, AnalyzerError> {
+    let at = call.at.or(call.to).unwrap_or(now).millis();
+    let from = call.from.map_or(at.saturating_sub(BACK), Timestamp::millis);
+    let metrics = reader.metrics();
+    let pattern = call.metric.as_deref().and_then(|text| Pattern::new(text).ok());
+    let names: Vec<&str> = match &pattern {
+        Some(pattern) => {
+            metrics.keys().map(AsRef::as_ref).filter(|name| pattern.matches(name)).collect()
+        }
+        None => capacity_metrics(config, metrics.keys().map(AsRef::as_ref)),
+    };
+    let horizon = call.horizon.unwrap_or(HORIZON).as_secs().div_ceil(3600) as usize;
+    ahead(reader, &names, &call.labels, (from, at), horizon, wanted)
+}
+
+/// The same for all resources that are watched, a week ahead.
+///
+/// # Errors
+/// A file could not be read.
+pub(crate) fn of_watched(
+    reader: &Reader,
+    config: &AnalyzerConfig,
+    now: Timestamp,
+    wanted: &dyn Fn() -> bool,
+) -> Result<Vec<Band>, AnalyzerError> {
+    let metrics = reader.metrics();
+    let names = capacity_metrics(config, metrics.keys().map(AsRef::as_ref));
+    let span = (now.millis().saturating_sub(BACK), now.millis());
+    ahead(reader, &names, &BTreeMap::new(), span, 7 * 24, wanted)
+}
+
+fn ahead(
+    reader: &Reader,
+    metrics: &[&str],
+    labels: &BTreeMap<String, String>,
+    span: (i64, i64),
+    horizon: usize,
+    wanted: &dyn Fn() -> bool,
+) -> Result<Vec<Band>, AnalyzerError> {
+    let keep =
+        |key: &SeriesKey| labels.iter().all(|(name, value)| key.labels.get(name) == Some(value));
+    let mut bands = Vec::new();
+    for metric in metrics {
+        let most = MOST_SERIES.saturating_sub(bands.len());
+        for one in hourly::read(reader, metric, &keep, span, most, wanted)? {
+            if !wanted() {
+                return Ok(bands);
+            }
+            if let Ok(ahead) = forecast(&one.means, horizon) {
+                let subject = Subject::new(&one.key.metric, &one.key.labels);
+                bands.push(Band { subject, points: ahead.points });
+            }
+        }
+    }
+    Ok(bands)
+}
