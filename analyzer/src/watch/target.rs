@@ -243,6 +243,8 @@ impl Target {
         let rules = rules.iter().copied().zip(limits);
         let changes = &self.changes;
         gauge.push(time, event.value, load, rules, &mut |draft| {
+            // The sample that brought it is in what gives the numbers again.
+            let draft = Draft { at: time, ..draft };
             let subject = Subject::new(&key.metric, &key.labels);
             let changes = changes.about(draft.since);
             said.push(Said::Found(Box::new(Found { draft, subject, changes })));
@@ -265,6 +267,7 @@ impl Target {
         self.service.push(time, &reading, config, room, &mut |outcome| outcomes.push(outcome));
         said.extend(outcomes.into_iter().map(|outcome| match outcome {
             Ok(draft) => {
+                let draft = Draft { at: time, ..draft };
                 let (subject, changes) = (self.own(draft.kind), self.changes.about(draft.since));
                 Said::Found(Box::new(Found { draft, subject, changes }))
             }

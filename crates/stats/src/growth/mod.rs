@@ -215,6 +215,8 @@ impl Growth {
             self.first_hour = hour;
         } else if hour != self.bin.hour {
             self.finish_bin(hour);
+            // The forecast is of this sample's time: asked for after it, it is the same.
+            self.last_ms = Some(time_ms);
             alarm = self.judge(time_ms);
         }
         if self.surge.push(time_ms, value) && alarm.is_none() {
