@@ -15,9 +15,6 @@ use tracing::{info, warn};
 /// A scrape is stored a little after its time, so that much is not yet looked at.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// Stored history is read in spans of this time, so that only some of it is in memory.
-const SPAN: i64 = 600_000;
-
 /// Between two times that what is known is written down.
 const SAVE: Duration = Duration::from_secs(600);
 
@@ -49,8 +46,11 @@ impl Analyzer {
         clock: Clock,
         registry: &Registry,
     ) -> Self {
-        let first = clock.now().minus(config.history).millis();
-        let saved = state::load(&dir, &config).filter(|watch| watch.until >= first);
+        let now = clock.now();
+        let first = now.minus(config.history).millis();
+        // A time to come was read from a clock that was ahead.
+        let saved = state::load(&dir, &config)
+            .filter(|watch| watch.until >= first && watch.until <= now.millis());
         let watch = saved.unwrap_or_else(|| Watch::new(config.clone(), first));
         let gauge = |name: &str, help: &str| registry.gauge(name, help);
         let busy = Gauge::default();
@@ -149,9 +149,14 @@ impl Analyzer {
     fn look(&self, stop: &Stop) -> Result<(), AnalyzerError> {
         let started = self.clock.monotonic();
         let mut watch = self.watch.lock();
+        if watch.until > self.clock.now().plus(self.config.interval).millis() {
+            warn!("the clock was ahead; what is usual is learned anew from stored history");
+            let first = self.clock.now().minus(self.config.history).millis();
+            *watch = Watch::new(self.config.clone(), first);
+        }
         loop {
             let to = self.clock.now().minus(SETTLE).millis();
-            let next = to.min(watch.until.saturating_add(SPAN));
+            let next = watch.next(to);
             if next <= watch.until || stop.requested() {
                 break;
             }

@@ -62,6 +62,14 @@ pub enum AnalyzerError {
     /// A file of ours could not be written.
     #[error(transparent)]
     Platform(#[from] platform::PlatformError),
+    /// What detectors know is too large to be written down.
+    #[error(
+        "the state of the detectors is too large to be written to {0:?}; watch fewer series of one target"
+    )]
+    State(std::path::PathBuf),
+    /// More series would be watched than may be.
+    #[error("more than {0} series; name a metric or labels, or raise analyzer.max_series")]
+    TooManySeries(usize),
     /// Samples could not be read.
     #[error(transparent)]
     Store(#[from] store::StoreError),

@@ -3,7 +3,7 @@
 //! The journal has one finding a line, as JSON; a later line of the same id stands for the earlier one. It is written
 //! anew when most of its lines are of the past. A line that is torn or damaged is left out, and said so.
 
-use crate::finding::{Finding, Kind, Related, Severity, Verdict};
+use crate::finding::{Finding, Kind, Related, Severity, Subject, Verdict};
 use crate::{AnalyzerConfig, AnalyzerError};
 use model::Timestamp;
 use parking_lot::Mutex;
@@ -17,27 +17,42 @@ use tracing::warn;
 /// The journal, in the folder of the analyzer.
 const JOURNAL: &str = "findings.jsonl";
 
+/// Lines of it that could not be read.
+const DAMAGED: &str = "findings.damaged";
+
 /// Findings of one service that begin within this time are one.
 const TOGETHER: Duration = Duration::from_secs(15 * 60);
 
-/// After so long without more evidence a finding is over.
-const SILENT: Duration = Duration::from_secs(36 * 3_600);
+/// After so long without more evidence a finding is over. Of a leak there is more each day; the others are told to be over,
+/// unless their target is gone.
+fn silence(kind: Kind) -> Duration {
+    let hours = if kind == Kind::Leak { 36 } else { 8 * 24 };
+    Duration::from_secs(hours * 3_600)
+}
 
 /// The span of the budget of a service.
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
-/// With a rank this low or lower, a ticket is a note: two people, or one twice, said that its like was nothing.
+/// With a rank this low or lower, a ticket is a note: of its like two were called nothing.
 const LOW_RANK: f64 = 0.25;
 
 /// All findings. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Findings(Arc<Mutex<Kept>>);
+pub struct Findings(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Held for the whole of a change, so that lines are written in the order of changes. Readers do not wait for it.
+    journal: Mutex<Option<Journal>>,
+    kept: Mutex<Kept>,
+}
 
 #[derive(Debug)]
 struct Kept {
     /// By time and id, the oldest first.
     all: BTreeMap<(Timestamp, String), Finding>,
-    journal: Option<Journal>,
+    /// Lines that are not yet in the journal.
+    lines: Vec<String>,
     max: usize,
     tickets_per_week: usize,
 }
@@ -57,12 +72,15 @@ impl Findings {
     /// The folder or its journal could not be read or written.
     pub fn open(dir: &Path, config: &AnalyzerConfig) -> Result<Self, AnalyzerError> {
         durable::create_dir(dir)?;
-        let findings = Self::read(dir, config)?;
-        {
-            let mut kept = findings.0.lock();
-            kept.journal = Some(Journal { path: dir.join(JOURNAL), file: None, lines: 0 });
-            kept.rewrite()?;
+        let (findings, damaged) = Self::read_all(dir, config)?;
+        let path = dir.join(JOURNAL);
+        if !damaged.is_empty() {
+            // What cannot be read now may be read by another version.
+            durable::replace(&dir.join(DAMAGED), damaged.as_bytes())?;
         }
+        let mut journal = Journal { path, file: None, lines: 0 };
+        journal.rewrite(&findings.0.kept.lock().all)?;
+        *findings.0.journal.lock() = Some(journal);
         Ok(findings)
     }
 
@@ -71,6 +89,11 @@ impl Findings {
     /// # Errors
     /// The journal is there and could not be read.
     pub fn read(dir: &Path, config: &AnalyzerConfig) -> Result<Self, AnalyzerError> {
+        Ok(Self::read_all(dir, config)?.0)
+    }
+
+    /// All that can be read, and the lines that cannot.
+    fn read_all(dir: &Path, config: &AnalyzerConfig) -> Result<(Self, String), AnalyzerError> {
         let path = dir.join(JOURNAL);
         let text = match std::fs::read(&path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -78,55 +101,128 @@ impl Findings {
             Err(source) => return Err(AnalyzerError::Read { path, source }),
         };
         let mut by_id: BTreeMap<String, Finding> = BTreeMap::new();
-        let mut damaged = 0_usize;
+        let mut damaged = String::new();
         for line in text.lines().filter(|line| !line.is_empty()) {
             match serde_json::from_str::<Finding>(line) {
                 Ok(finding) => drop(by_id.insert(finding.id.clone(), finding)),
-                Err(_) => damaged += 1,
+                Err(_) => damaged.extend([line, "\n"]),
             }
         }
-        if damaged > 0 {
-            warn!(path = %path.display(), damaged, "lines of the journal of findings are damaged; the rest is kept");
+        if !damaged.is_empty() {
+            let lines = damaged.lines().count();
+            warn!(path = %path.display(), lines, "lines of the journal of findings are damaged; the rest is kept");
         }
         let findings = Self::in_memory(config);
         {
-            let mut kept = findings.0.lock();
+            let mut kept = findings.0.kept.lock();
             for finding in by_id.into_values() {
                 kept.all.insert((finding.at, finding.id.clone()), finding);
             }
             kept.trim();
         }
-        Ok(findings)
+        Ok((findings, damaged))
     }
 
     /// None yet, and none outlives the process.
     pub fn in_memory(config: &AnalyzerConfig) -> Self {
-        Self(Arc::new(Mutex::new(Kept {
+        let kept = Kept {
             all: BTreeMap::new(),
-            journal: None,
+            lines: Vec::new(),
             max: config.max_findings,
             tickets_per_week: config.tickets_per_service_week,
-        })))
+        };
+        Self(Arc::new(Shared { journal: Mutex::new(None), kept: Mutex::new(kept) }))
     }
 
     /// The newest first.
     pub fn list(&self) -> Vec<Finding> {
-        self.0.lock().all.values().rev().cloned().collect()
+        self.newest(usize::MAX, |_| true)
+    }
+
+    /// The newest that are wanted, up to `most`.
+    pub fn newest(&self, most: usize, wanted: impl Fn(&Finding) -> bool) -> Vec<Finding> {
+        let kept = self.0.kept.lock();
+        kept.all.values().rev().filter(|it| wanted(it)).take(most).cloned().collect()
+    }
+
+    /// Makes a change, and writes it down when readers may go on.
+    fn change<T>(&self, change: impl FnOnce(&mut Kept) -> T) -> T {
+        let mut journal = self.0.journal.lock();
+        let (done, lines) = {
+            let mut kept = self.0.kept.lock();
+            let done = change(&mut kept);
+            (done, std::mem::take(&mut kept.lines))
+        };
+        let Some(journal) = journal.as_mut() else { return done };
+        let most = 4 * self.0.kept.lock().max.max(16);
+        let written = match &mut journal.file {
+            _ if lines.is_empty() => Ok(()),
+            Some(file) if journal.lines + lines.len() <= most => {
+                journal.lines += lines.len();
+                file.append(lines.concat().as_bytes()).and_then(|()| file.sync())
+            }
+            _ => {
+                let all = self.0.kept.lock().all.clone();
+                journal.rewrite(&all)
+            }
+        };
+        if let Err(error) = written {
+            warn!(%error, "a finding was not written to its journal; all are written anew with the next");
+            journal.file = None;
+        }
+        done
     }
 
     /// Keeps a finding, unless it is known. More evidence for what goes on already is added to that. Returns what is new, or
     /// worse than before, as it is kept: with its group, rank and severity.
     pub(crate) fn add(&self, finding: Finding) -> Option<Finding> {
-        let mut kept = self.0.lock();
-        if kept.all.contains_key(&(finding.at, finding.id.clone())) {
+        self.change(|kept| kept.add(finding))
+    }
+
+    /// Marks as over what goes on in a series and began before `until`.
+    pub(crate) fn end(&self, kind: Kind, subject: &Subject, until: Timestamp) {
+        let open = |it: &Finding| {
+            it.until.is_none() && it.at <= until && it.kind == kind && it.subject == *subject
+        };
+        self.change(|kept| kept.each(open, |it| it.until = Some(until)));
+    }
+
+    /// Marks as over what had no more evidence for long before `now`.
+    pub(crate) fn expire(&self, now: Timestamp) {
+        let silent = |it: &Finding| it.until.is_none() && it.updated.plus(silence(it.kind)) < now;
+        self.change(|kept| kept.each(silent, |it| it.until = Some(it.updated)));
+    }
+
+    /// Notes what a person said of a finding. Its like, also those found before and still open, are ranked anew.
+    /// `None` if there is no such finding.
+    pub fn judge(&self, id: &str, verdict: Verdict) -> Option<Finding> {
+        self.change(|kept| {
+            let mut finding = kept.all.values().find(|it| it.id == id)?.clone();
+            finding.verdict = Some(verdict);
+            kept.put(finding.clone());
+            let like = |it: &Finding| it.like() == finding.like() && it.until.is_none();
+            let like: Vec<Finding> = kept.all.values().filter(|it| like(it)).cloned().collect();
+            for one in like {
+                let ranked = kept.ranked(one);
+                kept.put(ranked);
+            }
+            kept.all.get(&(finding.at, finding.id)).cloned()
+        })
+    }
+}
+
+impl Kept {
+    fn add(&mut self, finding: Finding) -> Option<Finding> {
+        if self.all.contains_key(&(finding.at, finding.id.clone())) {
             return None;
         }
-        if let Some(before) = kept.same(&finding) {
-            if finding.at <= before.updated {
+        if let Some(before) = self.same(&finding) {
+            // Of before its last evidence it is known, though under another time: a replay.
+            if before.until.is_some() || finding.at <= before.updated {
                 return None;
             }
-            let worse = finding.severity > before.severity;
-            let finding = kept.ranked(Finding {
+            let had = before.severity;
+            let finding = self.ranked(Finding {
                 id: before.id,
                 at: before.at,
                 since: before.since.min(finding.since),
@@ -136,62 +232,27 @@ impl Findings {
                 verdict: before.verdict,
                 ..finding
             });
-            kept.put(finding.clone());
-            return worse.then_some(finding);
+            self.put(finding.clone());
+            return (finding.severity > had).then_some(finding);
         }
-        let mut finding = kept.ranked(finding);
-        let head = kept.head_of(&finding);
-        if let Some(head) = head {
+        let mut finding = self.ranked(finding);
+        if let Some(head) = self.head_of(&finding) {
             finding.belongs_to = Some(head.1.clone());
-            kept.relate(&head, &finding);
+            self.relate(&head, &finding);
         }
-        kept.put(finding.clone());
+        self.put(finding.clone());
         Some(finding)
     }
 
-    /// Marks as over what goes on in a series. Returns how many were.
-    pub(crate) fn end(&self, kind: Kind, subject: &crate::Subject, until: Timestamp) -> usize {
-        let mut kept = self.0.lock();
-        let open = |it: &&Finding| it.until.is_none() && it.kind == kind && it.subject == *subject;
-        let ended: Vec<Finding> = kept.all.values().filter(open).cloned().collect();
-        for finding in &ended {
-            kept.put(Finding { until: Some(until.max(finding.at)), ..finding.clone() });
-        }
-        ended.len()
-    }
-
-    /// Marks as over what had no more evidence for a day and a half before `now`: detectors repeat what goes on each day.
-    pub(crate) fn expire(&self, now: Timestamp) {
-        let mut kept = self.0.lock();
-        let silent = |it: &&Finding| it.until.is_none() && it.updated.plus(SILENT) < now;
-        let silent: Vec<Finding> = kept.all.values().filter(silent).cloned().collect();
-        for finding in silent {
-            kept.put(Finding { until: Some(finding.updated), ..finding });
+    /// Changes those that `which` names.
+    fn each(&mut self, which: impl Fn(&Finding) -> bool, change: impl Fn(&mut Finding)) {
+        let found: Vec<Finding> = self.all.values().filter(|it| which(it)).cloned().collect();
+        for mut finding in found {
+            change(&mut finding);
+            self.put(finding);
         }
     }
 
-    /// Notes what a person said of a finding. Its like, also those found before and still open, are ranked anew.
-    /// `None` if there is no such finding.
-    pub fn judge(&self, id: &str, verdict: Verdict) -> Option<Finding> {
-        let mut kept = self.0.lock();
-        let mut finding = kept.all.values().find(|it| it.id == id)?.clone();
-        finding.verdict = Some(verdict);
-        kept.put(finding.clone());
-        let like: Vec<Finding> = kept
-            .all
-            .values()
-            .filter(|it| it.like() == finding.like() && it.until.is_none())
-            .cloned()
-            .collect();
-        for one in like {
-            let ranked = kept.ranked(one);
-            kept.put(ranked);
-        }
-        kept.all.get(&(finding.at, finding.id)).cloned()
-    }
-}
-
-impl Kept {
     /// With its rank, and the severity that rank and budget leave.
     fn ranked(&self, mut finding: Finding) -> Finding {
         let like = finding.like();
@@ -209,12 +270,14 @@ impl Kept {
         finding
     }
 
-    /// What goes on in the same series already.
+    /// What goes on in the same series, or did at the time of `finding`.
     fn same(&self, finding: &Finding) -> Option<Finding> {
-        let mut open = self.all.values().rev().filter(|it| {
-            it.until.is_none() && it.kind == finding.kind && it.subject == finding.subject
+        let mut same = self.all.values().rev().filter(|it| {
+            it.kind == finding.kind
+                && it.subject == finding.subject
+                && it.until.is_none_or(|until| it.at <= finding.at && finding.at <= until)
         });
-        open.next().cloned()
+        same.next().cloned()
     }
 
     /// Whether the service had its tickets of the week already, all of them worth more.
@@ -264,36 +327,9 @@ impl Kept {
     }
 
     fn put(&mut self, finding: Finding) {
-        let line = serde_json::to_string(&finding);
+        self.lines.extend(line(&finding));
         self.all.insert((finding.at, finding.id.clone()), finding);
         self.trim();
-        let Ok(line) = line else { return };
-        let most = 4 * self.max.max(16);
-        let appended = match &mut self.journal {
-            None => return,
-            Some(Journal { file: Some(file), lines, .. }) if *lines < most => {
-                *lines += 1;
-                file.append(format!("{line}\n").as_bytes()).and_then(|()| file.sync())
-            }
-            Some(_) => self.rewrite(),
-        };
-        if let Err(error) = appended {
-            warn!(%error, "a finding was not written to its journal; all are written anew with the next");
-            if let Some(journal) = &mut self.journal {
-                journal.file = None;
-            }
-        }
-    }
-
-    fn rewrite(&mut self) -> Result<(), platform::PlatformError> {
-        let lines = self.all.values().filter_map(|it| serde_json::to_string(it).ok());
-        let text: String = lines.flat_map(|line| [line, "\n".to_owned()]).collect();
-        let Some(journal) = &mut self.journal else { return Ok(()) };
-        journal.file = None;
-        durable::replace(&journal.path, text.as_bytes())?;
-        journal.file = Some(AppendFile::open_at(&journal.path, text.len() as u64)?);
-        journal.lines = self.all.len();
-        Ok(())
     }
 
     /// The oldest make room.
@@ -301,6 +337,24 @@ impl Kept {
         while self.all.len() > self.max {
             self.all.pop_first();
         }
+    }
+}
+
+fn line(finding: &Finding) -> Option<String> {
+    Some(serde_json::to_string(finding).ok()? + "\n")
+}
+
+impl Journal {
+    fn rewrite(
+        &mut self,
+        all: &BTreeMap<(Timestamp, String), Finding>,
+    ) -> Result<(), platform::PlatformError> {
+        let text: String = all.values().filter_map(line).collect();
+        self.file = None;
+        durable::replace(&self.path, text.as_bytes())?;
+        self.file = Some(AppendFile::open_at(&self.path, text.len() as u64)?);
+        self.lines = all.len();
+        Ok(())
     }
 }
 

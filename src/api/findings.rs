@@ -45,8 +45,7 @@ pub(crate) async fn list(
             && (!asked.open || it.until.is_none())
             && (asked.all || it.belongs_to.is_none())
     };
-    let found = api.findings.list().into_iter().filter(wanted);
-    Json(json!({ "findings": found.take(asked.limit).collect::<Vec<_>>() })).into_response()
+    Json(json!({ "findings": api.findings.newest(asked.limit, wanted) })).into_response()
 }
 
 fn missing(id: &str) -> Response {
@@ -56,7 +55,7 @@ fn missing(id: &str) -> Response {
 
 /// `GET /api/v1/findings/{id}`
 pub(crate) async fn one(State(api): State<Api>, Path(id): Path<String>) -> Response {
-    match api.findings.list().into_iter().find(|it| it.id == id) {
+    match api.findings.newest(1, |it| it.id == id).pop() {
         Some(finding) => Json(finding).into_response(),
         None => missing(&id),
     }

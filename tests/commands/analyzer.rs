@@ -58,6 +58,54 @@ fn findings(monitor: &Monitor, asked: &str) -> Vec<Value> {
     body["findings"].as_array().unwrap().clone()
 }
 
+/// Each finding's own query gives its numbers again.
+fn assert_reproduced(monitor: &Monitor, all: &[Value]) {
+    let leak = all.iter().find(|it| it["kind"] == "leak").unwrap();
+    let slope = leak["numbers"]["slope_per_hour"]["value"].as_f64().unwrap();
+    assert!((slope / 5e6 - 1.0).abs() < 0.3, "{slope}");
+    for finding in all {
+        let (name, column) = match finding["kind"].as_str().unwrap() {
+            "leak" => ("slope_per_hour", "slope_per_hour"),
+            _ => ("rate_per_day", "rate_per_day"),
+        };
+        let sql = finding["sql"].as_str().unwrap().replacen('*', column, 1);
+        let again: f64 = monitor.query(&sql)[0].parse().unwrap();
+        let kept = finding["numbers"][name]["value"].as_f64().unwrap();
+        assert!((again / kept - 1.0).abs() < 1e-9, "{again} and {kept}: {sql}");
+    }
+}
+
+fn assert_date(monitor: &Monitor) {
+    // The date at which the disk is full is known: two days from now.
+    let sql = "SELECT seconds_to_100, seconds_to_100_low, seconds_to_100_high FROM capacity(metric => 'node_filesystem_avail_bytes', at => '0s')";
+    let row = monitor.query(sql).remove(0);
+    let [left, low, high] =
+        row.split(',').map(|it| it.parse::<f64>().unwrap()).collect::<Vec<_>>()[..]
+    else {
+        panic!("{row}")
+    };
+    let truth = 2.0 * 86_400.0;
+    assert!((left / truth - 1.0).abs() < 0.1, "{row}");
+    assert!(low <= truth && truth <= high, "{row}");
+}
+
+fn assert_reports(monitor: &Monitor, dir: &Path) {
+    for kind in ["html", "md", "csv", "json"] {
+        let out = dir.join(format!("capacity.{kind}"));
+        said(&[
+            "report",
+            "capacity",
+            "--url",
+            &format!("http://{}", monitor.address),
+            "--out",
+            out.to_str().unwrap(),
+        ]);
+        let text = std::fs::read_to_string(&out).unwrap();
+        assert!(text.contains("node_filesystem_avail_bytes"), "{kind}: {text}");
+        assert_eq!(text.contains("<svg"), kind == "html");
+    }
+}
+
 #[test]
 fn r8_5_what_history_shows_is_found_judged_reported_and_kept() {
     let dir = TempDir::new().unwrap();
@@ -79,48 +127,11 @@ fn r8_5_what_history_shows_is_found_judged_reported_and_kept() {
     });
     assert_eq!(kinds, ["capacity", "leak"]);
 
-    // Each finding's own query gives its numbers again.
     let all = findings(&monitor, "?all=true");
+    assert_reproduced(&monitor, &all);
+    assert_date(&monitor);
+    assert_reports(&monitor, dir.path());
     let leak = all.iter().find(|it| it["kind"] == "leak").unwrap();
-    let slope = leak["numbers"]["slope_per_hour"]["value"].as_f64().unwrap();
-    assert!((slope / 5e6 - 1.0).abs() < 0.3, "{slope}");
-    for finding in &all {
-        let (name, column) = match finding["kind"].as_str().unwrap() {
-            "leak" => ("slope_per_hour", "slope_per_hour"),
-            _ => ("rate_per_day", "rate_per_day"),
-        };
-        let sql = finding["sql"].as_str().unwrap().replacen('*', column, 1);
-        let again: f64 = monitor.query(&sql)[0].parse().unwrap();
-        let kept = finding["numbers"][name]["value"].as_f64().unwrap();
-        assert!((again / kept - 1.0).abs() < 1e-9, "{again} and {kept}: {sql}");
-    }
-
-    // The date at which the disk is full is known: two days from now.
-    let sql = "SELECT seconds_to_100, seconds_to_100_low, seconds_to_100_high FROM capacity(metric => 'node_filesystem_avail_bytes', at => '0s')";
-    let row = monitor.query(sql).remove(0);
-    let [left, low, high] =
-        row.split(',').map(|it| it.parse::<f64>().unwrap()).collect::<Vec<_>>()[..]
-    else {
-        panic!("{row}")
-    };
-    let truth = 2.0 * 86_400.0;
-    assert!((left / truth - 1.0).abs() < 0.1, "{row}");
-    assert!(low <= truth && truth <= high, "{row}");
-
-    for kind in ["html", "md", "csv", "json"] {
-        let out = dir.path().join(format!("capacity.{kind}"));
-        said(&[
-            "report",
-            "capacity",
-            "--url",
-            &format!("http://{}", monitor.address),
-            "--out",
-            out.to_str().unwrap(),
-        ]);
-        let text = std::fs::read_to_string(&out).unwrap();
-        assert!(text.contains("node_filesystem_avail_bytes"), "{kind}: {text}");
-        assert_eq!(text.contains("<svg"), kind == "html");
-    }
 
     // A person's word counts, and survives with the findings.
     let id = leak["id"].as_str().unwrap();
@@ -148,7 +159,7 @@ fn r8_5_what_history_shows_is_found_judged_reported_and_kept() {
     ]);
     assert_eq!(rows.unwrap(), ["nothing"]);
     let monitor = Monitor::start(dir.path(), QUICK);
-    let series = "forerunner_analyzer_series 4";
+    let series = "forerunner_analyzer_series 6";
     wait_for("the watch", || {
         get(&monitor.address, "/metrics").filter(|page| page.1.contains(series))
     });

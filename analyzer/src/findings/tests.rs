@@ -55,6 +55,8 @@ fn what_is_kept_survives_and_a_torn_line_costs_only_itself() {
     assert_eq!(again.list(), all);
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!((text.lines().count(), text.contains("torn")), (2, false));
+    let aside = std::fs::read_to_string(dir.path().join(DAMAGED)).unwrap();
+    assert_eq!(aside, "{\"id\": \"torn\n");
 }
 
 #[test]
@@ -70,7 +72,11 @@ fn the_same_evidence_is_one_finding_and_more_of_it_is_added() {
     assert_eq!(findings.list()[0].until, None);
     findings.expire(Timestamp(page.updated.millis() + 37 * 60 * MINUTE));
     assert_eq!(findings.list()[0].until, Some(page.updated));
+    assert!(findings.add(ticket("a", "1", 700)).is_none(), "a replay of what was added");
     assert!(findings.add(ticket("a", "1", 9000)).is_some(), "another one after the end");
+    let subject = ticket("a", "1", 9000).subject;
+    findings.end(Kind::Leak, &subject, ticket("a", "1", 8000).at);
+    assert_eq!(findings.list()[0].until, None, "what ended before it began was another");
 }
 
 #[test]

@@ -25,8 +25,9 @@ const BACK: i64 = 42 * 24 * HOUR;
 /// Of `forecast()`, where none is given.
 const HORIZON: Duration = Duration::from_secs(7 * 86_400);
 
-/// Series in one answer.
+/// Series in one answer, and those whose forecasts are kept.
 const MOST_SERIES: usize = 1_000;
+pub(crate) const MOST_KEPT: usize = 200;
 
 /// Forecasts each series of `call`; those with less than three days of samples are left out.
 ///
@@ -39,7 +40,7 @@ pub(crate) fn of(
     now: Timestamp,
     wanted: &dyn Fn() -> bool,
 ) -> Result<Vec<Band>, AnalyzerError> {
-    let at = call.at.or(call.to).unwrap_or(now).millis();
+    let at = call.at.or(call.to).unwrap_or(now).min(now).millis().max(0);
     let from = call.from.map_or(at.saturating_sub(BACK), Timestamp::millis);
     let metrics = reader.metrics();
     let pattern = call.metric.as_deref().and_then(|text| Pattern::new(text).ok());
@@ -50,7 +51,8 @@ pub(crate) fn of(
         None => capacity_metrics(config, metrics.keys().map(AsRef::as_ref)),
     };
     let horizon = call.horizon.unwrap_or(HORIZON).as_secs().div_ceil(3600) as usize;
-    ahead(reader, &names, &call.labels, (from, at), horizon, wanted)
+    let most = MOST_SERIES;
+    ahead(reader, &names, (&call.labels, call.exactly), (from.max(0), at), (horizon, most), wanted)
 }
 
 /// The same for all resources that are watched, a week ahead.
@@ -66,22 +68,24 @@ pub(crate) fn of_watched(
     let metrics = reader.metrics();
     let names = capacity_metrics(config, metrics.keys().map(AsRef::as_ref));
     let span = (now.millis().saturating_sub(BACK), now.millis());
-    ahead(reader, &names, &BTreeMap::new(), span, 7 * 24, wanted)
+    ahead(reader, &names, (&BTreeMap::new(), false), span, (7 * 24, MOST_KEPT), wanted)
 }
 
 fn ahead(
     reader: &Reader,
     metrics: &[&str],
-    labels: &BTreeMap<String, String>,
+    (labels, exactly): (&BTreeMap<String, String>, bool),
     span: (i64, i64),
-    horizon: usize,
+    (horizon, most): (usize, usize),
     wanted: &dyn Fn() -> bool,
 ) -> Result<Vec<Band>, AnalyzerError> {
-    let keep =
-        |key: &SeriesKey| labels.iter().all(|(name, value)| key.labels.get(name) == Some(value));
+    let keep = |key: &SeriesKey| {
+        labels.iter().all(|(name, value)| key.labels.get(name) == Some(value))
+            && (!exactly || key.labels.len() == labels.len())
+    };
     let mut bands = Vec::new();
     for metric in metrics {
-        let most = MOST_SERIES.saturating_sub(bands.len());
+        let most = most.saturating_sub(bands.len());
         for one in hourly::read(reader, metric, &keep, span, most, wanted)? {
             if !wanted() {
                 return Ok(bands);

@@ -2,7 +2,7 @@
 
 use super::hourly::{self, HOUR};
 use super::kept::{Coverage, Forecasts};
-use crate::finding::{Estimate, Kind, Numbers, Subject};
+use crate::finding::{Estimate, Finding, Kind, Numbers, Subject};
 use crate::watch::replay::{Question, replay};
 use crate::{AnalyzerConfig, AnalyzerError};
 use model::{SeriesKey, Timestamp};
@@ -17,6 +17,8 @@ pub struct Capacity {
     pub at: Timestamp,
     /// The resources, those that are full soonest first.
     pub resources: Vec<Resource>,
+    /// How many more there are that are full later.
+    pub more: usize,
     /// How often what came was within the bands of earlier forecasts.
     pub coverage: Coverage,
 }
@@ -41,18 +43,13 @@ impl Resource {
     pub fn number(&self, name: &str) -> Option<Estimate> {
         self.numbers.get(name).copied()
     }
-
-    /// Seconds until it is full, if it ever is.
-    fn left(&self) -> f64 {
-        self.number("seconds_to_100").map_or(f64::INFINITY, |it| it.value)
-    }
 }
 
 /// Of history and forecast in the report.
 const BACK: i64 = 14 * 24 * HOUR;
 const AHEAD: usize = 7 * 24;
 
-/// Resources in a report.
+/// Resources in a report; those that are full soonest.
 const MOST: usize = 500;
 
 /// What is forecast of all watched resources at `at`.
@@ -67,7 +64,10 @@ pub(crate) fn capacity(
     wanted: &dyn Fn() -> bool,
 ) -> Result<Capacity, AnalyzerError> {
     let question = Question { kinds: vec![Kind::Capacity], at: Some(at), ..Question::default() };
-    let estimates = replay(reader, config, &question, at, wanted)?;
+    let mut estimates = replay(reader, config, &question, at, wanted)?;
+    let left = |it: &Finding| it.numbers.get("seconds_to_100").map_or(f64::INFINITY, |it| it.value);
+    estimates.sort_by(|a, b| left(a).total_cmp(&left(b)).then_with(|| a.subject.cmp(&b.subject)));
+    let more = estimates.len().saturating_sub(MOST);
     let mut resources = Vec::new();
     for estimate in estimates.into_iter().take(MOST) {
         let key = estimate.subject.key();
@@ -82,8 +82,7 @@ pub(crate) fn capacity(
             ahead,
         });
     }
-    resources.sort_by(|a, b| a.left().total_cmp(&b.left()).then_with(|| a.subject.cmp(&b.subject)));
-    Ok(Capacity { at, resources, coverage: forecasts.coverage() })
+    Ok(Capacity { at, resources, more, coverage: forecasts.coverage() })
 }
 
 /// Hourly means of one series up to `at`.

@@ -2,7 +2,7 @@
 
 use crate::AnalyzerError;
 use model::{Labels, SeriesKey};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::{Reader, Resolution, Snapshot};
 
@@ -33,15 +33,27 @@ pub(crate) fn read(
 ) -> Result<Vec<Hourly>, AnalyzerError> {
     let to = to - to.rem_euclid(HOUR);
     let mut series: BTreeMap<Arc<SeriesKey>, Hours> = BTreeMap::new();
+    if to <= from {
+        return Ok(Vec::new());
+    }
     let raw = reader.snapshot(Some(&[metric]));
     // In memory alone is what is newer than any segment.
     let begins = raw.first_stored(metric).unwrap_or(from).max(from);
     let whole = begins - begins.rem_euclid(HOUR) + HOUR;
-    if from < whole {
-        let rolled = reader.at(Resolution::Hour).snapshot(Some(&[metric]));
-        roll(&rolled, metric, keep, (from, whole - 1), most, &mut series)?;
+    let rolled = (from < whole).then(|| reader.at(Resolution::Hour).snapshot(Some(&[metric])));
+    let mut keys: BTreeSet<Arc<SeriesKey>> =
+        raw.series(metric, from, to - 1)?.into_iter().map(|it| it.key).collect();
+    if let Some(rolled) = &rolled {
+        let all = rolled.series(metric, from, whole - 1)?.into_iter();
+        keys.extend(all.map(|it| Arc::new(without_stat(&it.key))));
     }
-    for scan in raw.scan(metric, &|_, key| keep(key), from, to - 1, 1)? {
+    // The first by name, so that it is always the same ones.
+    keys.retain(|key| keep(key));
+    let keys: BTreeSet<Arc<SeriesKey>> = keys.into_iter().take(most).collect();
+    if let Some(rolled) = rolled {
+        roll(&rolled, metric, &keys, (from, whole - 1), &mut series)?;
+    }
+    for scan in raw.scan(metric, &|_, key| keys.contains(key), from, to - 1, 1)? {
         for chunk in scan {
             if !wanted() {
                 return Ok(Vec::new());
@@ -49,16 +61,13 @@ pub(crate) fn read(
             let chunk = chunk?;
             let mut points = chunk.points;
             points.drop_stale();
-            if series.len() >= most && !series.contains_key(&chunk.key) {
-                continue;
-            }
             let hours = series.entry(chunk.key).or_default();
             let samples = points.times.iter().zip(&points.values);
             for (time, value) in samples.filter(|(_, value)| value.is_finite()) {
                 let hour = time.div_euclid(HOUR);
                 // Where an hour is in a rollup it is whole there.
                 let sum = hours.entry(hour).or_default();
-                if !rolled(sum) {
+                if !is_rolled(sum) {
                     *sum = (sum.0 + value, sum.1 + 1.0);
                 }
             }
@@ -73,35 +82,32 @@ pub(crate) fn read(
 }
 
 /// Counts of rollups are negative here, so that raw samples are not added to them.
-fn rolled((_, count): &(f64, f64)) -> bool {
+fn is_rolled((_, count): &(f64, f64)) -> bool {
     *count < 0.0
+}
+
+/// The series that a rollup is of.
+fn without_stat(key: &SeriesKey) -> SeriesKey {
+    let own = key.labels.iter().filter(|(name, _)| *name != "stat");
+    SeriesKey::new(key.metric.clone(), Labels::from_pairs(own))
 }
 
 /// Adds rollups.
 fn roll(
     snapshot: &Snapshot,
     metric: &str,
-    keep: &dyn Fn(&SeriesKey) -> bool,
+    keys: &BTreeSet<Arc<SeriesKey>>,
     (from, to): (i64, i64),
-    most: usize,
     series: &mut BTreeMap<Arc<SeriesKey>, Hours>,
 ) -> Result<(), AnalyzerError> {
-    let of = |key: &SeriesKey| {
-        let own = key.labels.iter().filter(|(name, _)| *name != "stat");
-        SeriesKey::new(key.metric.clone(), Labels::from_pairs(own))
-    };
     let want = |_: u64, key: &SeriesKey| {
-        matches!(key.labels.get("stat"), Some("sum" | "count")) && keep(&of(key))
+        matches!(key.labels.get("stat"), Some("sum" | "count")) && keys.contains(&without_stat(key))
     };
     for scan in snapshot.scan(metric, &want, from, to, 1)? {
         for chunk in scan {
             let chunk = chunk?;
             let count = chunk.key.labels.get("stat") == Some("count");
-            let key = Arc::new(of(&chunk.key));
-            if series.len() >= most && !series.contains_key(&key) {
-                continue;
-            }
-            let hours = series.entry(key).or_default();
+            let hours = series.entry(Arc::new(without_stat(&chunk.key))).or_default();
             for (time, value) in chunk.points.times.iter().zip(&chunk.points.values) {
                 let (sum, number) = hours.entry(time.div_euclid(HOUR)).or_default();
                 if count { *number = -value } else { *sum = *value }
@@ -111,18 +117,21 @@ fn roll(
     Ok(())
 }
 
-/// The mean of one series in the hour that begins at `time`; `None` without samples.
+/// The means of one series in the hours that begin at `times`, of those with samples.
 ///
 /// # Errors
 /// A file could not be read.
-pub(crate) fn mean_at(
+pub(crate) fn means_at(
     reader: &Reader,
     key: &SeriesKey,
-    time: i64,
+    times: &[i64],
     wanted: &dyn Fn() -> bool,
-) -> Result<Option<f64>, AnalyzerError> {
-    let span = (time, time + HOUR);
+) -> Result<Vec<(i64, f64)>, AnalyzerError> {
+    let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) else {
+        return Ok(Vec::new());
+    };
+    let span = (*first, last + HOUR);
     let read = read(reader, &key.metric, &|it| it == key, span, 1, wanted)?;
     let means = read.into_iter().flat_map(|it| it.means);
-    Ok(means.filter(|(start, _)| *start == time).map(|(_, mean)| mean).next())
+    Ok(means.filter(|(start, _)| times.contains(start)).collect())
 }

@@ -7,7 +7,7 @@ use model::Timestamp;
 use parking_lot::Mutex;
 use platform::durable;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use tracing::warn;
 /// The file, in the folder of the analyzer: one forecast a line, as JSON.
 const FILE: &str = "forecasts.jsonl";
 
-/// Forecasts kept; the oldest go.
-const MOST: usize = 20_000;
+/// Forecasts kept; the oldest go. A week of four horizons, four times a day, of all series that are forecast.
+const MOST: usize = 8 * 4 * 4 * super::bands::MOST_KEPT;
 
 /// The horizons that are kept of each forecast, in hours.
 pub(crate) const HORIZONS: [usize; 4] = [6, 24, 72, 168];
@@ -58,6 +58,9 @@ pub struct Forecasts(Arc<Mutex<Inner>>);
 struct Inner {
     all: VecDeque<Kept>,
     path: Option<PathBuf>,
+    /// When it was last tried to score some, and to make some.
+    tried: Option<Timestamp>,
+    made: Option<Timestamp>,
 }
 
 impl Forecasts {
@@ -79,12 +82,12 @@ impl Forecasts {
             warn!(path = %path.display(), damaged, "lines of kept forecasts are damaged; the rest is kept");
         }
         let all = read.into_iter().flatten().collect();
-        Ok(Self(Arc::new(Mutex::new(Inner { all, path: write.then_some(path) }))))
+        Ok(Self(Arc::new(Mutex::new(Inner::new(all, write.then_some(path))))))
     }
 
     /// None yet, and none outlives the process.
     pub fn in_memory() -> Self {
-        Self(Arc::new(Mutex::new(Inner { all: VecDeque::new(), path: None })))
+        Self(Arc::new(Mutex::new(Inner::new(VecDeque::new(), None))))
     }
 
     /// The newest first.
@@ -106,9 +109,20 @@ impl Forecasts {
         Coverage { scored: scored.len(), within }
     }
 
-    /// When the newest was made.
-    pub(crate) fn last_made(&self) -> Option<Timestamp> {
-        self.0.lock().all.back().map(|it| it.made)
+    /// Whether it is time to score, each hour, and to make new ones, each six hours; that time is noted as tried.
+    fn is_time(&self, now: Timestamp) -> (bool, bool) {
+        let mut inner = self.0.lock();
+        let due = |last: Option<Timestamp>, every: Duration| {
+            last.is_none_or(|last| last.plus(every) <= now || last > now)
+        };
+        let (score, make) = (due(inner.tried, HOUR), due(inner.made, 6 * HOUR));
+        if score {
+            inner.tried = Some(now);
+        }
+        if make {
+            inner.made = Some(now);
+        }
+        (score, make)
     }
 
     /// Keeps what was forecast at `made`.
@@ -151,11 +165,10 @@ impl Forecasts {
             return Ok(());
         }
         let mut inner = self.0.lock();
+        let came: BTreeMap<(&Subject, Timestamp), f64> =
+            came.iter().map(|(subject, time, actual)| ((subject, *time), *actual)).collect();
         for kept in inner.all.iter_mut().filter(|it| it.actual.is_none()) {
-            let found = came
-                .iter()
-                .find(|(subject, time, _)| *time == kept.time && *subject == kept.subject);
-            kept.actual = found.map(|(_, _, actual)| *actual);
+            kept.actual = came.get(&(&kept.subject, kept.time)).copied();
         }
         inner.write()
     }
@@ -165,6 +178,11 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Inner {
+    fn new(all: VecDeque<Kept>, path: Option<PathBuf>) -> Self {
+        let made = all.back().map(|it: &Kept| it.made);
+        Self { all, path, tried: None, made }
+    }
+
     fn write(&self) -> Result<(), AnalyzerError> {
         let Some(path) = &self.path else { return Ok(()) };
         let lines = self.all.iter().filter_map(|it| serde_json::to_string(it).ok());
@@ -185,16 +203,28 @@ impl Forecasts {
         now: Timestamp,
         wanted: &dyn Fn() -> bool,
     ) -> Result<(), AnalyzerError> {
-        let mut came = Vec::new();
-        for (subject, time) in self.due(now) {
-            let actual = super::hourly::mean_at(reader, &subject.key(), time.millis(), wanted)?;
-            came.extend(actual.map(|actual| (subject, time, actual)));
+        let (score, make) = self.is_time(now);
+        if score {
+            let mut by_series: BTreeMap<Subject, Vec<Timestamp>> = BTreeMap::new();
+            for (subject, time) in self.due(now) {
+                by_series.entry(subject).or_default().push(time);
+            }
+            let mut came = Vec::new();
+            for (subject, times) in by_series {
+                let key = subject.key();
+                let hours: Vec<i64> = times.iter().map(|time| time.millis()).collect();
+                let means = super::hourly::means_at(reader, &key, &hours, wanted)?;
+                let own = means.into_iter();
+                came.extend(own.map(|(time, mean)| (subject.clone(), Timestamp(time), mean)));
+            }
+            self.score(&came)?;
         }
-        self.score(&came)?;
-        if self.last_made().is_some_and(|made| made.plus(6 * HOUR) > now) {
-            return Ok(());
+        if make {
+            let bands = super::bands::of_watched(reader, config, now, wanted)?;
+            if !bands.is_empty() && wanted() {
+                self.keep(now, &bands)?;
+            }
         }
-        let bands = super::bands::of_watched(reader, config, now, wanted)?;
-        if bands.is_empty() { Ok(()) } else { self.keep(now, &bands) }
+        Ok(())
     }
 }

@@ -125,11 +125,20 @@ impl Capacity {
             .resources
             .iter()
             .filter(|of| of.number("seconds_to_100").is_some_and(|it| it.value < week));
-        match (self.resources.len(), soon.count()) {
+        match (self.resources.len() + self.more, soon.count()) {
             (0, _) => "No resource has enough history yet; a day of samples of one with a known limit is needed.".to_owned(),
-            (all, 0) => format!("{all} resources, none of them full within a week."),
-            (all, soon) => format!("{all} resources, {soon} of them full within a week."),
+            (all, 0) => format!("{all} resources, none of them full within a week.{}", self.cut()),
+            (all, soon) => {
+                format!("{all} resources, {soon} of them full within a week.{}", self.cut())
+            }
         }
+    }
+
+    fn cut(&self) -> String {
+        if self.more == 0 {
+            return String::new();
+        }
+        format!(" The {} that are full soonest are shown.", self.resources.len())
     }
 
     fn accuracy(&self) -> String {

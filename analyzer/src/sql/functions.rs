@@ -241,11 +241,19 @@ impl Points {
 }
 
 impl Points {
-    /// Takes the last limit that is not NULL.
-    fn limit_from(&mut self, limits: &dyn Array) {
+    /// Takes the limit, which must be one: of several the answer would depend on the order of rows.
+    fn limit_from(&mut self, limits: &dyn Array) -> Result<(), DataFusionError> {
         let limits = limits.as_primitive_opt::<Float64Type>();
-        let last = limits.and_then(|limits| limits.iter().flatten().last());
-        self.limit = last.or(self.limit);
+        for limit in limits.iter().flat_map(|limits| limits.iter()).flatten() {
+            if self.limit.is_some_and(|known| known != limit) {
+                let name = self.what.name();
+                return Err(DataFusionError::Execution(format!(
+                    "{name}() was given several limits in one group: GROUP BY the limit, or take its max() in a subquery"
+                )));
+            }
+            self.limit = Some(limit);
+        }
+        Ok(())
     }
 }
 
@@ -254,7 +262,7 @@ impl Accumulator for Points {
         match values {
             [times, values] => self.add(times, values),
             [limits, times, values] => {
-                self.limit_from(limits);
+                self.limit_from(limits)?;
                 self.add(times, values)
             }
             _ => Err(DataFusionError::Internal("two or three arguments expected".to_owned())),
@@ -296,7 +304,7 @@ impl Accumulator for Points {
         let [times, values, limits] = states else {
             return Err(DataFusionError::Internal("three states expected".to_owned()));
         };
-        self.limit_from(limits);
+        self.limit_from(limits)?;
         let (times, values) = (times.as_list::<i32>(), values.as_list::<i32>());
         for (times, values) in times.iter().zip(values.iter()) {
             if let (Some(times), Some(values)) = (times, values) {

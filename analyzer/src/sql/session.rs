@@ -38,7 +38,7 @@ struct Shared {
     forecasts: Forecasts,
     /// What every query begins with; large, so it is never copied but to run one.
     base: SessionState,
-    running: Semaphore,
+    running: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Query {
@@ -87,7 +87,7 @@ impl Query {
         findings: Findings,
         forecasts: Forecasts,
     ) -> Result<Self, QueryError> {
-        let running = Semaphore::new(config.concurrency);
+        let running = Arc::new(Semaphore::new(config.concurrency));
         let base = base_state(&config)?;
         Ok(Self(Arc::new(Shared { config, reader, analyzer, findings, forecasts, base, running })))
     }
@@ -117,11 +117,15 @@ impl Query {
     /// A file could not be read, or the limit of time was reached.
     pub async fn capacity(&self, at: Option<Timestamp>) -> Result<Capacity, QueryError> {
         let limit = self.0.config.timeout;
-        let _turn = self.0.running.acquire().await;
         let now = at.unwrap_or_else(|| Clock::system().now());
         let deadline = Clock::system().monotonic() + limit;
+        let turn = Arc::clone(&self.0.running).acquire_owned();
+        let turn =
+            tokio::time::timeout(limit, turn).await.map_err(|_| QueryError::Timeout(limit))?;
         let own = self.clone();
         let work = tokio::task::spawn_blocking(move || {
+            // Held until the work ends, also when nobody waits for it any more.
+            let _turn = turn;
             let wanted = || Clock::system().monotonic() < deadline;
             let Shared { reader, analyzer, forecasts, .. } = &*own.0;
             let made = capacity::capacity(reader, analyzer, forecasts, now, &wanted);

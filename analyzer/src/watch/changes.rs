@@ -4,7 +4,7 @@
 use crate::detect::text::percent;
 use model::SeriesKey;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Changes remembered.
 const MOST: usize = 32;
@@ -23,8 +23,9 @@ const SHIFT: f64 = 1.25;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Changes {
     seen: VecDeque<(i64, String)>,
-    start: Option<f64>,
-    configured: Option<f64>,
+    /// By series: of several processes each has its own.
+    starts: BTreeMap<u64, f64>,
+    configured: BTreeMap<u64, f64>,
     builds: BTreeSet<String>,
     /// Number of the bucket after the last of `traffic`.
     next: i64,
@@ -35,11 +36,15 @@ pub(crate) struct Changes {
 
 impl Changes {
     /// Takes the start time of the process. Returns whether it is another process than before.
-    pub(crate) fn started(&mut self, time: i64, start: f64) -> bool {
+    pub(crate) fn started(&mut self, time: i64, series: u64, start: f64) -> bool {
+        let known = self.starts.get(&series);
+        if !start.is_finite() || (known.is_none() && self.starts.len() >= MOST_BUILDS) {
+            return false;
+        }
         // Start times that are computed from an age waver by a second.
-        let other = self.start.is_some_and(|before| (start - before).abs() > 2.0);
-        if other || self.start.is_none() {
-            self.start = Some(start);
+        let other = known.is_some_and(|before| (start - before).abs() > 2.0);
+        if other || known.is_none() {
+            self.starts.insert(series, start);
         }
         if other {
             self.note(time, "the process was restarted".to_owned());
@@ -48,8 +53,12 @@ impl Changes {
     }
 
     /// Takes the time at which the configuration was taken last.
-    pub(crate) fn configured(&mut self, time: i64, at: f64) {
-        if self.configured.replace(at).is_some_and(|before| at > before) {
+    pub(crate) fn configured(&mut self, time: i64, series: u64, at: f64) {
+        let known = self.configured.contains_key(&series);
+        if !at.is_finite() || (!known && self.configured.len() >= MOST_BUILDS) {
+            return;
+        }
+        if self.configured.insert(series, at).is_some_and(|before| at > before) {
             self.note(time, "its configuration was loaded anew".to_owned());
         }
     }
@@ -76,9 +85,10 @@ impl Changes {
     pub(crate) fn traffic(&mut self, time: i64, load: f64) {
         let bucket = time.div_euclid(BUCKET);
         if bucket >= self.next {
-            if self.count > 0 {
+            if self.next > 0 {
+                // Of no load known, 0 / 0 is NaN, as it should be.
                 self.traffic.push_back((self.sum / f64::from(self.count)) as f32);
-                let gap = (bucket - self.next).min(BUCKETS as i64);
+                let gap = (bucket - self.next).clamp(0, BUCKETS as i64);
                 self.traffic.extend((0..gap).map(|_| f32::NAN));
             }
             while self.traffic.len() > BUCKETS {
@@ -140,12 +150,12 @@ mod tests {
             )
         };
         changes.build(0, &build("1"));
-        assert!(!changes.started(0, 100.0));
-        assert!(!changes.started(1_000, 100.4));
-        assert!(changes.started(2_000, 200.0));
+        assert!(!changes.started(0, 1, 100.0));
+        assert!(!changes.started(1_000, 1, 100.4));
+        assert!(changes.started(2_000, 1, 200.0));
         changes.build(3_000, &build("2"));
-        changes.configured(3_000, 1.0);
-        changes.configured(9 * NEAR, 2.0);
+        changes.configured(3_000, 9, 1.0);
+        changes.configured(9 * NEAR, 9, 2.0);
         let about: Vec<String> = changes.about(1_000).into_iter().map(|(_, what)| what).collect();
         assert_eq!(about, ["the process was restarted", "another build was deployed: version=2"]);
         assert_eq!(changes.about(9 * NEAR).len(), 1);

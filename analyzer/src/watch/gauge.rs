@@ -16,6 +16,9 @@ pub(crate) struct Gauge {
     pub(crate) labels: Vec<(String, String)>,
     /// Time of its newest sample.
     pub(crate) seen: i64,
+    /// The series of its limit by rule, as found when the target had so many limits.
+    pub(crate) limits: Vec<Option<u64>>,
+    pub(crate) limits_known: usize,
     pub(crate) leak: Option<Box<Leak>>,
     pub(crate) growth: Option<Box<Growth>>,
     pub(crate) novelty: Option<Box<Novelty>>,
@@ -31,6 +34,8 @@ impl Gauge {
             metric: key.metric.to_string(),
             labels: labels.collect(),
             seen: 0,
+            limits: Vec::new(),
+            limits_known: usize::MAX,
             leak: asked(Detect::Leak)
                 .then(|| Box::new(Leak::new(LeakConfig { sensitivity: budget }))),
             growth: asked(Detect::Capacity).then(|| Box::new(Growth::new(GrowthConfig::default()))),

@@ -2,7 +2,8 @@
 //!
 //! - `rule`: what each metric is to the analyzer
 //! - `gather`: from a snapshot to what is new, by target
-//! - `target`: one target's scrapes in order; `meter`: rates of its counters; `changes`: what happened to it
+//! - `target`: one target's scrapes in order; `source`: which metric measures it; `meter`: rates of its counters;
+//!   `changes`: what happened to it
 //! - `gauge`, `service`: the detectors of one series, and of a target's own signals
 //! - `replay`: over stored history, for SQL and back-tests
 //! - `state`: all of it on disk, so that a start goes on where the last run ended
@@ -16,6 +17,7 @@ mod meter;
 pub(crate) mod replay;
 mod rule;
 mod service;
+mod source;
 pub(crate) mod state;
 mod target;
 
@@ -23,18 +25,28 @@ use target::Target;
 
 use crate::finding::{Change, Finding, Kind, Subject};
 use crate::{AnalyzerConfig, AnalyzerError, Detect, Findings};
-use gather::gather;
+use gather::{News, gather, job_of_process};
 use model::{Labels, SeriesKey, Timestamp};
 use rule::Rules;
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use store::{Reader, Snapshot};
-use target::{Found, Room, Said};
+use target::{Found, Look, Said};
 
-/// Samples later than this after their time, in milliseconds, are not looked at.
-pub(crate) const LATE: i64 = 15_000;
+/// Samples that come later than this after their time, in milliseconds, are not looked at: a failed scrape is told after
+/// its last attempt, which may be near the end of a minute.
+const LATE: i64 = 75_000;
 
-/// A target without samples for so long, in milliseconds, is forgotten.
+/// After this time, in milliseconds, a scrape of which less came than usual is taken for whole.
+const SETTLED: i64 = 15_000;
+
+/// A target without samples for so long, in milliseconds, is forgotten; one without any signal sooner.
 const FORGET: i64 = 15 * 86_400_000;
+const FORGET_IDLE: i64 = 3_600_000;
+
+/// The shortest and the longest span of time that is read at once, in milliseconds, and how many samples it should have.
+const SPANS: std::ops::RangeInclusive<i64> = 600_000..=86_400_000;
+const SAMPLES: std::ops::Range<usize> = 500_000..4_000_000;
 
 /// Everything that is known of all targets.
 #[derive(Debug)]
@@ -46,6 +58,10 @@ pub(crate) struct Watch {
     pub(crate) until: i64,
     /// Samples before this time are read for the rates of counters alone.
     detect_from: i64,
+    /// Only what is settled is looked at while history is read; at its end all is.
+    history: bool,
+    /// How much time is read at once.
+    span: i64,
     refused: u64,
 }
 
@@ -53,7 +69,21 @@ impl Watch {
     /// Watches from `from` on, in milliseconds, knowing nothing.
     pub(crate) fn new(config: AnalyzerConfig, from: i64) -> Self {
         let rules = Rules::new(&config);
-        Self { config, rules, targets: BTreeMap::new(), until: from, detect_from: from, refused: 0 }
+        Self {
+            config,
+            rules,
+            targets: BTreeMap::new(),
+            until: from,
+            detect_from: from,
+            history: false,
+            span: *SPANS.start(),
+            refused: 0,
+        }
+    }
+
+    /// The end of the next span on the way to `to`.
+    pub(crate) fn next(&self, to: i64) -> i64 {
+        to.min(self.until.saturating_add(self.span))
     }
 
     /// Series watched, and how often one was left out for want of room.
@@ -79,19 +109,64 @@ impl Watch {
         to: i64,
     ) -> Result<Vec<Said>, AnalyzerError> {
         let from = self.until.saturating_sub(LATE);
-        let by_target = gather(snapshot, &mut self.rules, keep, from, to)?;
+        let (mut by_target, samples) = gather(snapshot, &mut self.rules, keep, from, to)?;
+        self.pace(samples);
+        self.join(&mut by_target);
         let watched: usize = self.targets.values().map(Target::watched).sum();
-        let left = self.config.max_series.saturating_sub(watched);
-        let mut room = Room { left, refused: 0 };
-        let mut said = Vec::new();
+        let mut look = Look {
+            config: &self.config,
+            detect_from: self.detect_from,
+            settled: if self.history { to } else { to.saturating_sub(SETTLED) },
+            room: self.config.max_series.saturating_sub(watched),
+            refused: 0,
+            said: Vec::new(),
+        };
         for (labels, news) in by_target {
-            let target = self.targets.entry(labels).or_insert_with_key(Target::new);
-            target.take(&news, self.detect_from, &self.config, &mut room, &mut said);
+            let target = match self.targets.entry(labels) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(_) if !look.take() => continue,
+                Entry::Vacant(new) => {
+                    let target = Target::new(new.key());
+                    new.insert(target)
+                }
+            };
+            target.take(&news, &mut look);
         }
-        self.refused += room.refused;
+        self.refused += look.refused;
         self.until = self.until.max(to);
-        self.targets.retain(|_, target| to - target.closed() < FORGET);
+        let said = look.said;
+        self.targets.retain(|_, target| {
+            let forget = if target.is_idle() { FORGET_IDLE } else { FORGET };
+            to.saturating_sub(target.closed()) < forget
+        });
         Ok(said)
+    }
+
+    /// Reads more time at once while there is little in it, so that files are opened less often.
+    fn pace(&mut self, samples: usize) {
+        if samples < SAMPLES.start {
+            self.span = (self.span * 2).min(*SPANS.end());
+        } else if samples > SAMPLES.end {
+            self.span = (self.span / 2).max(*SPANS.start());
+        }
+    }
+
+    /// Readings of a process from outside that has the name of a job are news of the job's target, if that has but one:
+    /// so they have its load, and it has a processor also while it does not answer.
+    fn join(&self, by_target: &mut BTreeMap<Labels, News>) {
+        let outside: Vec<Labels> =
+            by_target.keys().filter(|labels| job_of_process(labels).is_some()).cloned().collect();
+        for process in outside {
+            let Some(job) = job_of_process(&process) else { continue };
+            let of_job = |labels: &&Labels| labels.get("job") == Some(job) && **labels != process;
+            let mut jobs: BTreeSet<Labels> = self.targets.keys().filter(of_job).cloned().collect();
+            jobs.extend(by_target.keys().filter(of_job).cloned());
+            if let (1, Some(target)) = (jobs.len(), jobs.pop_first())
+                && let Some(news) = by_target.remove(&process)
+            {
+                by_target.entry(target).or_default().join(news);
+            }
+        }
     }
 }
 
@@ -152,7 +227,9 @@ pub(crate) fn finding(found: Found) -> Finding {
 /// The query that gives the numbers of a finding again.
 fn sql(kind: Kind, subject: &Subject, from: i64, at: Timestamp) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    // As an object, labels are all that a series has.
     let labels = serde_json::to_string(&subject.labels).unwrap_or_default();
+    let metric = glob::Pattern::escape(&subject.metric);
     let function = match kind {
         Kind::Leak => "leaks",
         Kind::CpuDrift => "drifts",
@@ -161,7 +238,7 @@ fn sql(kind: Kind, subject: &Subject, from: i64, at: Timestamp) -> String {
     };
     format!(
         "SELECT * FROM {function}(metric => {}, labels => {}, from => '{}', at => '{at}') WHERE kind = '{}'",
-        quoted(&subject.metric),
+        quoted(&metric),
         quoted(&labels),
         Timestamp(from),
         kind.name(),

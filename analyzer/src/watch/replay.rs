@@ -1,5 +1,6 @@
 //! Detectors over stored history: what they would have found, or what they estimate at one time.
 
+use super::gather::{job_of_process, target_of};
 use super::rule::{BUILTIN, builtin};
 use super::target::{Found, Said};
 use super::{Watch, finding};
@@ -12,9 +13,6 @@ use store::Reader;
 /// Counters are read from so long before, in milliseconds, so that their rates are known at the first sample.
 const BEFORE: i64 = 900_000;
 
-/// Samples of one span, in milliseconds, are in memory at once.
-const SPAN: i64 = 3_600_000;
-
 /// Which series, and when.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Question {
@@ -22,6 +20,8 @@ pub(crate) struct Question {
     /// A metric's name; `*` stands for any text.
     pub(crate) metric: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
+    /// Series that are asked for have no other labels.
+    pub(crate) exactly: bool,
     pub(crate) from: Option<Timestamp>,
     pub(crate) to: Option<Timestamp>,
     pub(crate) at: Option<Timestamp>,
@@ -43,39 +43,47 @@ pub(crate) fn replay(
     wanted: &dyn Fn() -> bool,
 ) -> Result<Vec<Finding>, AnalyzerError> {
     let mut watch = Watch::new(narrowed(config, question), 0);
+    watch.history = true;
     let metrics = watch.metrics(reader);
     let names: Vec<&str> = metrics.iter().map(String::as_str).collect();
     let snapshot = reader.snapshot(Some(&names));
-    let to = question.at.or(question.to).unwrap_or(now).millis().saturating_add(1);
-    let history = to.saturating_sub(config.history.as_millis() as i64);
+    let to = question.at.or(question.to).map_or(now.millis(), Timestamp::millis);
+    let to = to.min(now.millis()).saturating_add(1);
+    let history = config.history.as_millis() as i64;
+    let asked = question.from.map_or(to.saturating_sub(history), Timestamp::millis);
+    // An estimate needs what it names; to find something, detectors must know before what is usual.
+    let from = if question.at.is_some() { asked } else { asked.saturating_sub(history) };
     let stored = names.iter().filter_map(|name| snapshot.first_stored(name)).min();
-    let from = question.from.map_or(history, Timestamp::millis);
-    let from = from.max(stored.unwrap_or(from).min(to));
-    watch.until = from.saturating_sub(BEFORE);
-    watch.detect_from = from;
+    let earliest = stored.unwrap_or(to).min(now.millis().saturating_sub(MEMORY));
+    watch.detect_from = from.max(earliest).min(to);
+    watch.until = watch.detect_from.saturating_sub(BEFORE);
     let pattern = question.metric.as_deref().and_then(|text| Pattern::new(text).ok());
-    let keep = |key: &SeriesKey| keeps(question, pattern.as_ref(), key);
+    let service = service(&question.labels);
+    let keep = |key: &SeriesKey| keeps(question, pattern.as_ref(), &service, key);
     let mut said = Vec::new();
     while watch.until < to && wanted() {
-        let next = to.min(watch.until.saturating_add(SPAN));
+        let next = watch.next(to);
         said.extend(watch.advance(&snapshot, &keep, next)?);
+        if watch.refused > 0 {
+            return Err(AnalyzerError::TooManySeries(config.max_series));
+        }
     }
     if let Some(at) = question.at {
         said = watch.estimates(at.millis());
     }
-    Ok(select(said, question, pattern.as_ref()))
+    let mut found = select(said, question, pattern.as_ref());
+    found.retain(|it| question.at.is_some() || it.at.millis() >= asked);
+    Ok(found)
 }
+
+/// What is in memory alone is not older than this, in milliseconds.
+const MEMORY: i64 = 2 * 86_400_000;
 
 /// The configuration with rules for what is asked alone.
 fn narrowed(config: &AnalyzerConfig, question: &Question) -> AnalyzerConfig {
     let builtin = BUILTIN.iter().filter(|_| config.builtin).map(builtin);
     let mut rules: Vec<WatchConfig> = config.watch.iter().cloned().chain(builtin).collect();
-    let all = |rules| AnalyzerConfig {
-        builtin: false,
-        watch: rules,
-        max_series: usize::MAX,
-        ..config.clone()
-    };
+    let all = |rules| AnalyzerConfig { builtin: false, watch: rules, ..config.clone() };
     let mut gauges = question.kinds.iter().filter_map(|kind| match kind {
         Kind::Leak => Some(Detect::Leak),
         Kind::Capacity => Some(Detect::Capacity),
@@ -116,21 +124,62 @@ fn narrowed(config: &AnalyzerConfig, question: &Question) -> AnalyzerConfig {
     all(rules)
 }
 
-/// Whether a series has a part in the answer: it is asked for, or its target's load or limit.
-fn keeps(question: &Question, metric: Option<&Pattern>, key: &SeriesKey) -> bool {
-    let asked = metric.is_none_or(|pattern| pattern.matches(&key.metric));
-    question.labels.iter().all(|(name, value)| match key.labels.get(name) {
-        Some(own) => own == value,
-        // Of another series of the target only the labels that both have must agree.
-        None => !asked && !value.is_empty(),
-    })
+/// The job that labels are of, for a process read from outside that of its name.
+fn service(labels: &BTreeMap<String, String>) -> Option<String> {
+    let job = labels.get("job")?;
+    let process = labels.get("process").filter(|_| job == "process");
+    Some(process.unwrap_or(job).clone())
+}
+
+/// Whether a series is asked for, or has a part in the answer: of the same target, and no gauge of its own.
+fn keeps(
+    question: &Question,
+    metric: Option<&Pattern>,
+    service: &Option<String>,
+    key: &SeriesKey,
+) -> bool {
+    if is_asked(question, metric, &key.metric, |name| key.labels.get(name), key.labels.len()) {
+        return true;
+    }
+    let target = target_of(&key.labels);
+    let outside = job_of_process(&target);
+    let same_service = service
+        .as_deref()
+        .is_none_or(|service| outside.or_else(|| target.get("job")) == Some(service));
+    // The instance of a process read from outside is the host, that of the job its address.
+    let asked_outside = question.labels.contains_key("process");
+    let instance = question.labels.get("instance").filter(|_| outside.is_none() && !asked_outside);
+    same_service && instance.is_none_or(|it| target.get("instance") == Some(it))
+}
+
+fn is_asked<'a>(
+    question: &Question,
+    metric: Option<&Pattern>,
+    name: &str,
+    label: impl Fn(&str) -> Option<&'a str>,
+    labels: usize,
+) -> bool {
+    metric.is_none_or(|pattern| pattern.matches(name))
+        && question.labels.iter().all(|(name, value)| label(name) == Some(value.as_str()))
+        && (!question.exactly || labels == question.labels.len())
 }
 
 fn select(said: Vec<Said>, question: &Question, metric: Option<&Pattern>) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
     for one in said {
         match one {
-            Said::Found(one) => found.push(finding(*one)),
+            Said::Found(one) => {
+                let new = finding(*one);
+                // Detectors repeat what goes on; once is enough, unless it is worse.
+                let goes_on = found.iter().rev().any(|it| {
+                    (it.kind, &it.subject) == (new.kind, &new.subject)
+                        && it.until.is_none()
+                        && it.severity >= new.severity
+                });
+                if !goes_on {
+                    found.push(new);
+                }
+            }
             Said::Ended { kind, subject, at } => {
                 let open = |it: &&mut Finding| {
                     it.until.is_none() && it.kind == kind && it.subject == subject
@@ -140,12 +189,9 @@ fn select(said: Vec<Said>, question: &Question, metric: Option<&Pattern>) -> Vec
         }
     }
     found.retain(|it| {
+        let label = |name: &str| it.subject.labels.get(name).map(String::as_str);
         question.kinds.contains(&it.kind)
-            && metric.is_none_or(|pattern| pattern.matches(&it.subject.metric))
-            && question
-                .labels
-                .iter()
-                .all(|(name, value)| it.subject.labels.get(name) == Some(value))
+            && is_asked(question, metric, &it.subject.metric, label, it.subject.labels.len())
     });
     found
 }

@@ -61,6 +61,7 @@ pub(super) fn builtin(
 /// One rule, ready to match.
 #[derive(Debug)]
 pub(crate) struct Rule {
+    place: usize,
     metrics: Vec<Pattern>,
     labels: Vec<(String, Pattern)>,
     pub(crate) detect: Detect,
@@ -69,27 +70,43 @@ pub(crate) struct Rule {
     pub(crate) free: bool,
 }
 
-/// What a metric is to the analyzer.
-#[derive(Clone, Debug)]
-pub(crate) enum Role {
+/// What a metric is to the analyzer; it may be several things.
+#[derive(Debug, Default)]
+pub(crate) struct Role {
     /// Watched by these rules; the first whose labels fit counts for each kind of detector.
-    Watched(Vec<Arc<Rule>>),
-    /// The seconds of a latency, by its base name.
-    LatencySum(Vec<Arc<Rule>>),
+    pub(crate) rules: Vec<Arc<Rule>>,
+    /// The seconds of a latency, by these rules.
+    pub(crate) latency_sum: Vec<Arc<Rule>>,
     /// The requests behind it.
-    LatencyCount(Vec<Arc<Rule>>),
+    pub(crate) latency_count: Vec<Arc<Rule>>,
     /// The limit of other series.
-    Limit,
+    pub(crate) limit: bool,
+    /// What it tells of its target.
+    pub(crate) tells: Option<Tells>,
+}
+
+/// What a metric tells of its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tells {
     /// When a process started.
     Start,
-    /// Whether a target answers.
+    /// Whether it answers.
     Up,
-    /// What a target says of its build: another value of a label is a deploy.
+    /// Its build: another value of a label is a deploy.
     Build,
     /// When a configuration was taken.
     ConfigReload,
-    /// Nothing.
-    Ignored,
+}
+
+impl Role {
+    /// Whether it is nothing.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.rules.is_empty()
+            && self.latency_sum.is_empty()
+            && self.latency_count.is_empty()
+            && !self.limit
+            && self.tells.is_none()
+    }
 }
 
 /// All rules, with what each metric seen so far is.
@@ -106,7 +123,8 @@ impl Rules {
     pub(crate) fn new(config: &AnalyzerConfig) -> Self {
         let builtin = BUILTIN.iter().filter(|_| config.builtin).map(builtin);
         let all = config.watch.iter().cloned().chain(builtin);
-        Self { rules: all.map(|it| Arc::new(Rule::new(it))).collect(), known: HashMap::new() }
+        let rules = all.enumerate().map(|(place, it)| Arc::new(Rule::new(place, it)));
+        Self { rules: rules.collect(), known: HashMap::new() }
     }
 
     /// What `metric` is.
@@ -124,51 +142,47 @@ impl Rules {
 
     /// Whether a rule looks for this in `metric`.
     pub(crate) fn detects(&mut self, metric: &str, detect: Detect) -> bool {
-        match &*self.role(metric) {
-            Role::Watched(rules) => rules.iter().any(|rule| rule.detect == detect),
-            _ => false,
-        }
+        self.role(metric).rules.iter().any(|rule| rule.detect == detect)
     }
 
     fn find(&self, metric: &str) -> Role {
         let of = |name: &str, latency: bool| -> Vec<Arc<Rule>> {
-            let fit = self.rules.iter().filter(|rule| {
-                (rule.detect == Detect::Latency) == latency
-                    && rule.metrics.iter().any(|pattern| pattern.matches(name))
-            });
+            let fit = self
+                .rules
+                .iter()
+                .filter(|rule| (rule.detect == Detect::Latency) == latency && rule.names(name));
             fit.cloned().collect()
         };
-        let watched = of(metric, false);
-        if !watched.is_empty() {
-            return Role::Watched(watched);
-        }
-        for (end, count) in [("_sum", false), ("_count", true)] {
-            let rules = metric.strip_suffix(end).map(|base| of(base, true)).unwrap_or_default();
-            match (rules.is_empty(), count) {
-                (true, _) => {}
-                (false, false) => return Role::LatencySum(rules),
-                (false, true) => return Role::LatencyCount(rules),
-            }
-        }
+        let base = |end: &str| metric.strip_suffix(end).map(|base| of(base, true));
         let is_limit = |rule: &Arc<Rule>| rule.limit_metric.as_deref() == Some(metric);
-        match metric {
-            _ if self.rules.iter().any(is_limit) => Role::Limit,
-            "up" => Role::Up,
-            _ if metric.ends_with("process_start_time_seconds") => Role::Start,
-            _ if metric.ends_with("_build_info") => Role::Build,
-            _ if metric.ends_with("config_last_reload_success_timestamp_seconds") => {
-                Role::ConfigReload
-            }
-            _ => Role::Ignored,
+        Role {
+            rules: of(metric, false),
+            latency_sum: base("_sum").unwrap_or_default(),
+            latency_count: base("_count").unwrap_or_default(),
+            limit: self.rules.iter().any(is_limit),
+            tells: match metric {
+                "up" => Some(Tells::Up),
+                _ if metric.ends_with("process_start_time_seconds") => Some(Tells::Start),
+                _ if metric.ends_with("_build_info") => Some(Tells::Build),
+                _ if metric.ends_with("config_last_reload_success_timestamp_seconds") => {
+                    Some(Tells::ConfigReload)
+                }
+                _ => None,
+            },
         }
     }
 }
 
+/// Ends of names that no gauge has; a pattern with `*` does not mean them where it looks for gauges.
+const NO_GAUGE: [&str; 6] =
+    ["_total", "_sum", "_count", "_bucket", "_timestamp_seconds", "_start_time_seconds"];
+
 impl Rule {
-    fn new(config: WatchConfig) -> Self {
+    fn new(place: usize, config: WatchConfig) -> Self {
         // Patterns were checked with the configuration; one that is none matches nothing.
         let pattern = |text: &String| Pattern::new(text).unwrap_or_default();
         Self {
+            place,
             metrics: config.metrics.iter().map(pattern).collect(),
             labels: config
                 .labels
@@ -180,6 +194,22 @@ impl Rule {
             limit_metric: config.limit_metric,
             free: config.free,
         }
+    }
+
+    /// Whether it is about a metric of that name.
+    fn names(&self, metric: &str) -> bool {
+        let gauge = matches!(self.detect, Detect::Leak | Detect::Capacity | Detect::Novelty);
+        let counter = gauge && NO_GAUGE.iter().any(|end| metric.ends_with(end));
+        self.metrics.iter().any(|pattern| {
+            pattern.matches(metric) && !(counter && pattern.as_str().contains(['*', '?']))
+        })
+    }
+
+    /// Its place in the list, and whether `metric` counts what a client library does for the monitor: of several metrics
+    /// of one meaning the least is taken.
+    pub(crate) fn rank(&self, metric: &str) -> (bool, usize) {
+        let own = ["promhttp_", "prometheus_http_", "scrape_"];
+        (own.iter().any(|start| metric.starts_with(start)), self.place)
     }
 
     /// Whether the labels of a series are wanted.

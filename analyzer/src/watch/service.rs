@@ -1,9 +1,9 @@
 //! The detectors of a target's own signals: what its work costs, how long it takes, how often it fails, how much of it
 //! there is, and whether it is at its end of speed.
 
-use super::target::Room;
+use super::target::Look;
+use crate::Kind;
 use crate::detect::{Draft, baseline, cost, saturation};
-use crate::{AnalyzerConfig, Kind};
 use serde::{Deserialize, Serialize};
 use stats::baseline::{Baseline, BaselineConfig};
 use stats::cost::{Cost, CostConfig};
@@ -12,11 +12,19 @@ use stats::saturation::{Saturation, SaturationConfig};
 /// One scrape of a target as rates; NaN where unknown.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Reading {
-    pub(crate) requests_per_second: f64,
+    /// Requests a second as known now.
+    pub(crate) load: f64,
+    /// The same if this scrape told; so are the next three.
+    pub(crate) requests: f64,
     pub(crate) error_ratio: f64,
-    pub(crate) latency_seconds: f64,
-    pub(crate) cpu_cores: f64,
-    /// Whether it answered; none where nobody asked.
+    /// Seconds.
+    pub(crate) latency: f64,
+    /// Cores.
+    pub(crate) cpu: f64,
+    /// Cores as known now, and the most that it used while it answered.
+    pub(crate) cpu_now: f64,
+    pub(crate) cpu_peak: f64,
+    /// Whether it answered; none where this scrape does not say.
     pub(crate) answered: Option<bool>,
 }
 
@@ -46,38 +54,43 @@ impl Service {
         some.into_iter().filter(|it| *it).count()
     }
 
+    /// The process is another one: what the old one did not answer says nothing of it.
+    pub(crate) fn restarted(&mut self) {
+        self.saturation = None;
+    }
+
     /// Takes one scrape.
     pub(crate) fn push(
         &mut self,
         time: i64,
         of: &Reading,
-        config: &AnalyzerConfig,
-        room: &mut Room,
+        look: &mut Look<'_>,
         out: &mut dyn FnMut(Outcome),
     ) {
-        let load = of.requests_per_second;
-        let budget = config.false_alarms_per_series_day;
-        if let Some(cost) = made(&mut self.cost, of.cpu_cores, room, || {
-            Cost::new(CostConfig { false_alarms_per_day: budget, ..CostConfig::default() })
-        }) {
+        let budget = look.config.false_alarms_per_series_day;
+        if of.cpu.is_finite()
+            && let Some(cost) = made(&mut self.cost, look, || {
+                Cost::new(CostConfig { false_alarms_per_day: budget, ..CostConfig::default() })
+            })
+        {
             let stood = cost.is_standing();
-            match cost.push(time, of.cpu_cores, load) {
+            match cost.push(time, of.cpu, of.load) {
                 Some(alarm) => out(Ok(cost::draft(&alarm))),
                 None if stood && !cost.is_standing() => out(Err(Kind::CpuDrift)),
                 None => {}
             }
         }
         let signals = [
-            (&mut self.latency, stats::baseline::Kind::Latency, of.latency_seconds, load),
-            (&mut self.errors, stats::baseline::Kind::Errors, of.error_ratio, load),
-            (&mut self.throughput, stats::baseline::Kind::Throughput, load, f64::NAN),
+            (&mut self.latency, stats::baseline::Kind::Latency, of.latency, of.load),
+            (&mut self.errors, stats::baseline::Kind::Errors, of.error_ratio, of.load),
+            (&mut self.throughput, stats::baseline::Kind::Throughput, of.requests, f64::NAN),
         ];
         for (slot, kind, value, load) in signals {
-            let Some(signal) = made(slot, value, room, || {
-                Baseline::new(BaselineConfig { kind, budget_per_day: budget })
-            }) else {
+            if !value.is_finite() {
                 continue;
-            };
+            }
+            let new = || Baseline::new(BaselineConfig { kind, budget_per_day: budget });
+            let Some(signal) = made(slot, look, new) else { continue };
             let was = signal.active().is_some();
             match signal.push(time, value, load) {
                 Some(alarm) => out(Ok(baseline::draft(&alarm))),
@@ -85,7 +98,9 @@ impl Service {
                 None => {}
             }
         }
-        self.saturate(time, of, room, out);
+        if let Some(answered) = of.answered {
+            self.saturate(time, answered, of, look, out);
+        }
     }
 
     /// What each detector estimates, whether it would raise it or not.
@@ -108,18 +123,26 @@ impl Service {
         }
     }
 
-    fn saturate(&mut self, time: i64, of: &Reading, room: &mut Room, out: &mut dyn FnMut(Outcome)) {
-        let known = if of.answered.is_some() { 1.0 } else { of.cpu_cores };
+    fn saturate(
+        &mut self,
+        time: i64,
+        answered: bool,
+        of: &Reading,
+        look: &mut Look<'_>,
+        out: &mut dyn FnMut(Outcome),
+    ) {
         let new = || Saturation::new(SaturationConfig::default());
-        let Some(saturation) = made(&mut self.saturation, known, room, new) else { return };
+        let Some(saturation) = made(&mut self.saturation, look, new) else { return };
+        // Whole cores: a runtime of one thread ends at one, and what used more has more.
+        saturation.set_capacity(of.cpu_peak.ceil().max(1.0));
         let was = saturation.is_standing();
         let reading = stats::saturation::Reading {
-            cpu_cores: of.cpu_cores,
+            cpu_cores: of.cpu_now,
             offered_rps: f64::NAN,
-            goodput_rps: of.requests_per_second * (1.0 - of.error_ratio),
-            latency_s: of.latency_seconds,
-            errors_rps: of.requests_per_second * of.error_ratio,
-            answered: of.answered.unwrap_or(true),
+            goodput_rps: of.requests * (1.0 - of.error_ratio),
+            latency_s: of.latency,
+            errors_rps: of.requests * of.error_ratio,
+            answered,
         };
         match saturation.push(time, reading) {
             Some(alarm) => out(Ok(saturation::draft(&alarm))),
@@ -129,14 +152,13 @@ impl Service {
     }
 }
 
-/// The detector, made if its signal is known now.
+/// The detector, made if there is room.
 fn made<'a, T>(
     slot: &'a mut Option<Box<T>>,
-    signal: f64,
-    room: &mut Room,
+    look: &mut Look<'_>,
     new: impl FnOnce() -> T,
 ) -> Option<&'a mut T> {
-    if slot.is_none() && signal.is_finite() && room.take() {
+    if slot.is_none() && look.take() {
         *slot = Some(Box::new(new()));
     }
     slot.as_deref_mut()

@@ -19,12 +19,12 @@ const PARTIAL: &str = "detectors.partial";
 const VERSION: u32 = 1;
 
 /// A frame longer than this is damage.
-const MOST: usize = 256 << 20;
+const MOST: usize = 1 << 30;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Head {
     version: u32,
-    false_alarms_per_series_day: f64,
+    settings: u32,
     until: i64,
     targets: usize,
 }
@@ -39,13 +39,14 @@ pub(crate) fn save(watch: &Watch, dir: &Path) -> Result<(), AnalyzerError> {
     let mut file = AppendFile::create(&partial)?;
     let head = Head {
         version: VERSION,
-        false_alarms_per_series_day: watch.config.false_alarms_per_series_day,
+        settings: settings(&watch.config),
         until: watch.until,
         targets: watch.targets.len(),
     };
-    file.append(&frame(&head).unwrap_or_default())?;
+    let unfit = || AnalyzerError::State(dir.to_owned());
+    file.append(&frame(&head).ok_or_else(unfit)?)?;
     for target in watch.targets.values() {
-        file.append(&frame(target).unwrap_or_default())?;
+        file.append(&frame(target).ok_or_else(unfit)?)?;
     }
     file.sync()?;
     drop(file);
@@ -57,12 +58,11 @@ pub(crate) fn save(watch: &Watch, dir: &Path) -> Result<(), AnalyzerError> {
 pub(crate) fn load(dir: &Path, config: &AnalyzerConfig) -> Option<Watch> {
     let mut file = BufReader::new(std::fs::File::open(dir.join(FILE)).ok()?);
     let head: Head = read(&mut file)?;
-    let fits = head.version == VERSION
-        && head.false_alarms_per_series_day == config.false_alarms_per_series_day;
-    if !fits {
+    if head.version != VERSION || head.settings != settings(config) {
         return None;
     }
     let mut watch = Watch::new(config.clone(), head.until);
+    watch.detect_from = i64::MIN;
     let targets = std::iter::from_fn(|| read::<Target>(&mut file)).take(head.targets);
     watch.targets = targets.map(|target| (target.labels(), target)).collect();
     if watch.targets.len() < head.targets {
@@ -72,8 +72,14 @@ pub(crate) fn load(dir: &Path, config: &AnalyzerConfig) -> Option<Watch> {
     Some(watch)
 }
 
+/// What the state depends on besides samples.
+fn settings(config: &AnalyzerConfig) -> u32 {
+    let AnalyzerConfig { builtin, watch, false_alarms_per_series_day, .. } = config;
+    crc32c::crc32c(format!("{builtin} {watch:?} {false_alarms_per_series_day}").as_bytes())
+}
+
 fn frame(of: &impl Serialize) -> Option<Vec<u8>> {
-    let plain = postcard::to_allocvec(of).ok()?;
+    let plain = postcard::to_allocvec(of).ok().filter(|plain| plain.len() <= MOST)?;
     let payload = zstd::bulk::compress(&plain, 1).ok()?;
     let mut frame = Vec::with_capacity(payload.len() + 12);
     frame.extend(u32::try_from(payload.len()).ok()?.to_le_bytes());

@@ -4,8 +4,9 @@ use super::changes::Changes;
 use super::gather::{Event, Member, News};
 use super::gauge::Gauge;
 use super::meter::Meter;
-use super::rule::{Role, Rule, counts_errors};
+use super::rule::{Role, Rule, Tells, counts_errors};
 use super::service::{Reading, Service};
+use super::source::{Choice, Source};
 use crate::detect::Draft;
 use crate::{AnalyzerConfig, Detect, Kind, Subject};
 use model::{Labels, SeriesKey};
@@ -35,22 +36,24 @@ pub(crate) struct Found {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Target {
     labels: Vec<(String, String)>,
-    /// The newest scrape that was taken.
-    closed: i64,
+    /// The newest scrape that was taken, of the target itself and of the readings of its process from outside.
+    closed: [i64; 2],
+    /// How many samples the last scrapes had, by their first series.
+    sizes: BTreeMap<u64, usize>,
     requests: Meter,
     errors: Meter,
     latency_sum: Meter,
     latency_count: Meter,
     cpu: Meter,
-    up: Option<bool>,
-    /// Metric names of the target's own signals, by what they say.
-    requests_metric: String,
-    latency_metric: String,
-    cpu_metric: String,
+    /// The greatest processor rate while it answered, in cores.
+    cpu_peak: f64,
+    requests_source: Source,
+    latency_source: Source,
+    cpu_source: Source,
     /// Values of limits, with their series.
     limits: BTreeMap<u64, Limit>,
-    pub(crate) gauges: BTreeMap<u64, Gauge>,
-    pub(crate) service: Service,
+    gauges: BTreeMap<u64, Gauge>,
+    service: Service,
     changes: Changes,
 }
 
@@ -60,10 +63,55 @@ struct Limit {
     metric: String,
     labels: Vec<(String, String)>,
     value: f64,
+    seen: i64,
 }
 
 /// Limits of one target; more are left out.
 const MOST_LIMITS: usize = 1024;
+
+/// Sizes of scrapes remembered.
+const MOST_SIZES: usize = 16;
+
+/// A gauge or limit without samples for so long, in milliseconds, is forgotten.
+const FORGET: i64 = 2 * 86_400_000;
+
+/// What a look may do.
+#[derive(Debug)]
+pub(crate) struct Look<'a> {
+    pub(crate) config: &'a AnalyzerConfig,
+    /// Samples before this time are read for the rates of counters alone.
+    pub(crate) detect_from: i64,
+    /// A scrape before this time has all its samples.
+    pub(crate) settled: i64,
+    /// How many more series may be watched.
+    pub(crate) room: usize,
+    /// Series left out for want of room.
+    pub(crate) refused: u64,
+    pub(crate) said: Vec<Said>,
+}
+
+impl Look<'_> {
+    /// Takes a place for a series, if one is left.
+    pub(crate) fn take(&mut self) -> bool {
+        if self.room == 0 {
+            self.refused += 1;
+            return false;
+        }
+        self.room -= 1;
+        true
+    }
+}
+
+/// What came in one scrape.
+#[derive(Clone, Copy, Debug, Default)]
+struct Came {
+    restarted: bool,
+    requests: bool,
+    errors: bool,
+    latency: bool,
+    cpu: bool,
+    up: Option<bool>,
+}
 
 impl Target {
     pub(crate) fn new(labels: &Labels) -> Self {
@@ -75,197 +123,267 @@ impl Target {
         Labels::from_pairs(self.labels.iter().map(|(name, value)| (name, value)))
     }
 
-    /// Series watched.
+    /// Series watched; the target itself counts as one.
     pub(crate) fn watched(&self) -> usize {
-        self.gauges.len() + self.service.signals()
+        1 + self.gauges.len() + self.service.signals()
     }
 
     /// The newest scrape that was taken, in milliseconds.
     pub(crate) fn closed(&self) -> i64 {
-        self.closed
+        self.closed.into_iter().max().unwrap_or(0)
     }
 
-    /// Takes what is new, scrape by scrape. `room` is how many more series may be watched; what is over is left out and
-    /// counted in `left_out`.
-    pub(crate) fn take(
-        &mut self,
-        news: &News,
-        detect_from: i64,
-        config: &AnalyzerConfig,
-        room: &mut Room,
-        said: &mut Vec<Said>,
-    ) {
-        let closed = self.closed;
-        let fresh = news.events.iter().position(|event| event.time > closed);
-        let events = fresh.and_then(|at| news.events.get(at..)).unwrap_or_default();
-        for scrape in events.chunk_by(|a, b| a.time == b.time) {
-            let Some(time) = scrape.first().map(|event| event.time) else { continue };
-            let restarted = self.read(time, scrape, &news.members);
-            if time >= detect_from {
-                self.judge(time, restarted, scrape, &news.members, config, room, said);
+    /// Whether there is anything to look at in it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.gauges.is_empty() && self.service.signals() == 0
+    }
+
+    /// Takes what is new, scrape by scrape.
+    pub(crate) fn take(&mut self, news: &News, look: &mut Look<'_>) {
+        for scrape in news.events.chunk_by(|a, b| (a.time, a.outside) == (b.time, b.outside)) {
+            let Some(first) = scrape.first() else { continue };
+            let (time, from) = (first.time, usize::from(first.outside));
+            let closed = self.closed.get(from).copied().unwrap_or(i64::MAX);
+            if time <= closed || !self.is_whole(time, scrape, &news.members, look.settled) {
+                continue;
             }
-            self.closed = time;
+            let came = self.read(time, scrape, &news.members);
+            if time >= look.detect_from {
+                self.judge(time, came, scrape, &news.members, look);
+            }
+            if let Some(closed) = self.closed.get_mut(from) {
+                *closed = time;
+            }
         }
+        self.forget();
+    }
+
+    /// Whether all samples of a scrape are there: those that are pushed may come in several parts.
+    fn is_whole(&mut self, time: i64, scrape: &[Event], members: &[Member], settled: i64) -> bool {
+        let first = scrape.first().map_or(0, |event| event.series);
+        let failed = || {
+            scrape.iter().any(|event| {
+                let tells = members.get(event.at as usize).and_then(|it| it.role.tells);
+                tells == Some(Tells::Up) && event.value == 0.0
+            })
+        };
+        let usual = self.sizes.get(&first).copied().unwrap_or(usize::MAX);
+        if time >= settled && scrape.len() < usual && !failed() {
+            return false;
+        }
+        if self.sizes.len() >= MOST_SIZES && !self.sizes.contains_key(&first) {
+            self.sizes.clear();
+        }
+        self.sizes.insert(first, scrape.len());
+        true
+    }
+
+    fn forget(&mut self) {
+        let now = self.closed();
+        self.gauges.retain(|_, gauge| now - gauge.seen < FORGET);
+        self.limits.retain(|_, limit| now - limit.seen < FORGET);
+        for meter in [&mut self.requests, &mut self.errors, &mut self.latency_sum] {
+            meter.forget(now);
+        }
+        self.latency_count.forget(now);
+        self.cpu.forget(now);
     }
 
     /// Feeds the detectors with a scrape that was read.
-    #[allow(clippy::too_many_arguments, reason = "one scrape with all that it is judged by")]
     fn judge(
         &mut self,
         time: i64,
-        restarted: bool,
+        came: Came,
         scrape: &[Event],
         members: &[Member],
-        config: &AnalyzerConfig,
-        room: &mut Room,
-        said: &mut Vec<Said>,
+        look: &mut Look<'_>,
     ) {
-        if restarted {
+        if came.restarted {
             self.gauges.values_mut().for_each(|gauge| gauge.restarted(time));
+            self.service.restarted();
         }
         let load = self.requests.rate(time);
-        self.changes.traffic(time, load);
-        for event in scrape {
-            let Some(member) = members.get(event.at as usize) else { continue };
-            let Role::Watched(rules) = &*member.role else { continue };
-            let gauges = rules.iter().filter(|rule| {
-                matches!(rule.detect, Detect::Leak | Detect::Capacity | Detect::Novelty)
-            });
-            let gauges: Vec<&Rule> =
-                gauges.filter(|it| it.wants(&member.key.labels)).map(AsRef::as_ref).collect();
-            if !gauges.is_empty() {
-                self.gauge(time, event, &member.key, &gauges, load, config, room, said);
-            }
+        if came.requests {
+            self.changes.traffic(time, load);
         }
-        self.serve(time, config, room, said);
-    }
-
-    /// Reads counters, limits and what says that something changed. Returns whether the process is a new one.
-    fn read(&mut self, time: i64, scrape: &[Event], members: &[Member]) -> bool {
-        let mut restarted = false;
-        self.up = None;
         for event in scrape {
             let Some(Member { key, role }) = members.get(event.at as usize) else { continue };
+            let gauges = role.rules.iter().filter(|rule| {
+                matches!(rule.detect, Detect::Leak | Detect::Capacity | Detect::Novelty)
+            });
+            let rules: Vec<&Rule> =
+                gauges.filter(|it| it.wants(&key.labels)).map(AsRef::as_ref).collect();
+            if !rules.is_empty() {
+                self.gauge(event, key, &rules, load, look);
+            }
+        }
+        self.serve(time, came, look);
+    }
+
+    /// Reads counters, limits and what says that something changed.
+    fn read(&mut self, time: i64, scrape: &[Event], members: &[Member]) -> Came {
+        let mut came = Came::default();
+        for event in scrape {
+            let Some(Member { key, role }) = members.get(event.at as usize) else { continue };
+            self.count(event, key, role, &mut came);
+            if role.limit {
+                self.limit(event, key);
+            }
             let (series, value) = (event.series, event.value);
-            match &**role {
-                Role::Watched(rules) => self.count(time, event, key, rules),
-                Role::LatencySum(rules) if wanted(rules, key) => {
-                    self.latency_sum.take(time, series, value);
-                    let base = key.metric.strip_suffix("_sum").unwrap_or(&key.metric);
-                    name(&mut self.latency_metric, base);
+            match role.tells {
+                Some(Tells::Start) => {
+                    came.restarted |= self.changes.started(time, series, value);
                 }
-                Role::LatencyCount(rules) if wanted(rules, key) => {
-                    self.latency_count.take(time, series, value);
+                Some(Tells::Build) => self.changes.build(time, key),
+                Some(Tells::ConfigReload) => self.changes.configured(time, series, value),
+                // Of a process read from outside it says that it is there, not that it answers.
+                Some(Tells::Up) if !event.outside && key.labels.get("process").is_none() => {
+                    came.up = Some(value != 0.0);
                 }
-                Role::Limit => self.limit(series, key, value),
-                Role::Start => restarted |= self.changes.started(time, value),
-                Role::Build => self.changes.build(time, key),
-                Role::ConfigReload => self.changes.configured(time, value),
-                Role::Up => self.up = Some(value != 0.0),
-                Role::LatencySum(_) | Role::LatencyCount(_) | Role::Ignored => {}
+                Some(Tells::Up) | None => {}
             }
         }
-        let meters = [
-            &mut self.requests,
-            &mut self.errors,
-            &mut self.latency_sum,
-            &mut self.latency_count,
-            &mut self.cpu,
-        ];
-        meters.into_iter().for_each(|meter| meter.close(time));
-        restarted
+        came
     }
 
-    /// Adds the sample to the meter of its rule, if that counts.
-    fn count(&mut self, time: i64, event: &Event, key: &SeriesKey, rules: &[std::sync::Arc<Rule>]) {
-        let Some(rule) = rules.iter().find(|rule| {
-            matches!(rule.detect, Detect::Requests | Detect::Cpu) && rule.wants(&key.labels)
-        }) else {
-            return;
+    /// Adds the sample to the meters that it is of.
+    fn count(&mut self, event: &Event, key: &SeriesKey, role: &Role, came: &mut Came) {
+        let Event { time, series, value, .. } = *event;
+        let of = |rules: &[std::sync::Arc<Rule>], detect: Detect| {
+            let mut own = rules.iter().filter(|it| it.detect == detect && it.wants(&key.labels));
+            own.next().cloned()
         };
-        if rule.detect == Detect::Cpu {
-            self.cpu.take(time, event.series, event.value);
-            name(&mut self.cpu_metric, &key.metric);
-            return;
+        if let Some(rule) = of(&role.rules, Detect::Cpu) {
+            match self.cpu_source.choose(time, &key.metric, &rule) {
+                Choice::Leave => {}
+                choice => {
+                    anew(&mut self.cpu, choice);
+                    self.cpu.take(time, series, value, 0.0);
+                    came.cpu = true;
+                }
+            }
         }
-        // One counter of requests is enough; several would count a request twice.
-        name(&mut self.requests_metric, &key.metric);
-        if *self.requests_metric == *key.metric {
-            self.requests.take(time, event.series, event.value);
-            if counts_errors(key) {
-                self.errors.take(time, event.series, event.value);
+        if let Some(rule) = of(&role.rules, Detect::Requests) {
+            match self.requests_source.choose(time, &key.metric, &rule) {
+                Choice::Leave => {}
+                choice => {
+                    anew(&mut self.requests, choice);
+                    anew(&mut self.errors, choice);
+                    // Of what was not seen before, no more was born than there is of all.
+                    let most = self.requests.rate(time).max(10.0);
+                    self.requests.take(time, series, value, most);
+                    came.requests = true;
+                    if counts_errors(key) {
+                        self.errors.take(time, series, value, most);
+                        came.errors = true;
+                    }
+                }
+            }
+        }
+        let ends = [("_sum", &role.latency_sum, false), ("_count", &role.latency_count, true)];
+        for (end, rules, counts) in ends {
+            let Some(rule) = of(rules, Detect::Latency) else { continue };
+            let base = key.metric.strip_suffix(end).unwrap_or(&key.metric);
+            match self.latency_source.choose(time, base, &rule) {
+                Choice::Leave => {}
+                choice => {
+                    anew(&mut self.latency_sum, choice);
+                    anew(&mut self.latency_count, choice);
+                    let meter =
+                        if counts { &mut self.latency_count } else { &mut self.latency_sum };
+                    meter.take(time, series, value, 0.0);
+                    came.latency = true;
+                }
             }
         }
     }
 
-    fn limit(&mut self, series: u64, key: &SeriesKey, value: f64) {
-        if let Some(limit) = self.limits.get_mut(&series) {
-            limit.value = value;
+    fn limit(&mut self, event: &Event, key: &SeriesKey) {
+        let (value, seen) = (event.value, event.time);
+        if let Some(limit) = self.limits.get_mut(&event.series) {
+            (limit.value, limit.seen) = (value, seen);
         } else if self.limits.len() < MOST_LIMITS {
             let labels = key.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-            let labels = labels.collect();
-            self.limits.insert(series, Limit { metric: key.metric.to_string(), labels, value });
+            let (metric, labels) = (key.metric.to_string(), labels.collect());
+            self.limits.insert(event.series, Limit { metric, labels, value, seen });
         }
     }
 
-    /// The limit of a series: that of the rule, else of the series of the rule's metric whose labels fit best.
-    fn limit_of(&self, rule: &Rule, key: &SeriesKey) -> Option<f64> {
-        if rule.limit.is_some() {
-            return rule.limit;
-        }
-        let metric = rule.limit_metric.as_deref()?;
-        let fits = |limit: &&Limit| {
+    /// The series that says where another ends: that of the rule's metric whose labels fit best.
+    fn limit_series(&self, rule: &Rule, key: &SeriesKey) -> Option<u64> {
+        let metric = rule.limit_metric.as_deref().filter(|_| rule.limit.is_none())?;
+        let fits = |(_, limit): &(&u64, &Limit)| {
             limit.metric == metric
                 && limit.labels.iter().all(|(name, value)| key.labels.get(name) == Some(value))
         };
-        let best = self.limits.values().filter(fits).max_by_key(|limit| limit.labels.len())?;
-        (best.value.is_finite() && best.value > 0.0).then_some(best.value)
+        let best = self.limits.iter().filter(fits).max_by_key(|(_, limit)| limit.labels.len());
+        best.map(|(series, _)| *series)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one sample with all that it is judged by")]
     fn gauge(
         &mut self,
-        time: i64,
         event: &Event,
         key: &SeriesKey,
         rules: &[&Rule],
         load: f64,
-        config: &AnalyzerConfig,
-        room: &mut Room,
-        said: &mut Vec<Said>,
+        look: &mut Look<'_>,
     ) {
-        let limits: Vec<Option<f64>> = rules.iter().map(|rule| self.limit_of(rule, key)).collect();
+        let known = self.gauges.get(&event.series).map(|gauge| gauge.limits_known);
+        // Looked for again only when there are others.
+        let series = (known != Some(self.limits.len()))
+            .then(|| rules.iter().map(|rule| self.limit_series(rule, key)).collect::<Vec<_>>());
         let gauge = match self.gauges.entry(event.series) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(_) if !room.take() => return,
-            Entry::Vacant(new) => new.insert(Gauge::new(key, rules, config)),
+            Entry::Vacant(_) if !look.take() => return,
+            Entry::Vacant(new) => new.insert(Gauge::new(key, rules, look.config)),
         };
+        if let Some(series) = series {
+            (gauge.limits, gauge.limits_known) = (series, self.limits.len());
+        }
+        let value_of = |series: &Option<u64>| {
+            let value = series.and_then(|series| self.limits.get(&series)).map(|it| it.value)?;
+            (value.is_finite() && value > 0.0).then_some(value)
+        };
+        let limits: Vec<Option<f64>> = rules
+            .iter()
+            .zip(gauge.limits.iter().chain(std::iter::repeat(&None)))
+            .map(|(rule, series)| rule.limit.or_else(|| value_of(series)))
+            .collect();
+        let (changes, said) = (&self.changes, &mut look.said);
         let rules = rules.iter().copied().zip(limits);
-        let changes = &self.changes;
-        gauge.push(time, event.value, load, rules, &mut |draft| {
+        gauge.push(event.time, event.value, load, rules, &mut |draft| {
             // The sample that brought it is in what gives the numbers again.
-            let draft = Draft { at: time, ..draft };
+            let draft = Draft { at: event.time, ..draft };
             let subject = Subject::new(&key.metric, &key.labels);
             let changes = changes.about(draft.since);
             said.push(Said::Found(Box::new(Found { draft, subject, changes })));
         });
     }
 
-    /// Feeds the detectors of the target's own signals.
-    fn serve(&mut self, time: i64, config: &AnalyzerConfig, room: &mut Room, said: &mut Vec<Said>) {
-        let requests = self.requests.increase(time);
-        // No counter of errors yet means that there was none.
-        let errors = if self.errors.is_used() { self.errors.increase(time) } else { 0.0 };
+    /// Feeds the detectors of the target's own signals with those that came in this scrape.
+    fn serve(&mut self, time: i64, came: Came, look: &mut Look<'_>) {
+        let requests = self.requests.rate(time);
+        // A scrape with requests and without a counter of errors says that there was none.
+        let errors = if came.errors { self.errors.rate(time) } else { 0.0 };
+        let cpu = self.cpu.rate(time);
+        if came.up == Some(true) || (came.cpu && came.up.is_none()) {
+            self.cpu_peak = self.cpu_peak.max(cpu);
+        }
+        let known = |came: bool, value: f64| if came { value } else { f64::NAN };
+        let latency = self.latency_sum.rate(time) / self.latency_count.rate(time);
         let reading = Reading {
-            requests_per_second: self.requests.rate(time),
-            error_ratio: if requests > 0.0 { (errors / requests).min(1.0) } else { f64::NAN },
-            latency_seconds: self.latency_sum.increase(time) / self.latency_count.increase(time),
-            cpu_cores: self.cpu.rate(time),
-            answered: self.up,
+            load: requests,
+            requests: known(came.requests, requests),
+            error_ratio: known(came.requests && requests > 0.0, (errors / requests).min(1.0)),
+            latency: known(came.latency, latency),
+            cpu: known(came.cpu, cpu),
+            cpu_now: cpu,
+            cpu_peak: self.cpu_peak,
+            answered: came.up,
         };
         let mut outcomes = Vec::new();
-        self.service.push(time, &reading, config, room, &mut |outcome| outcomes.push(outcome));
-        said.extend(outcomes.into_iter().map(|outcome| match outcome {
+        self.service.push(time, &reading, look, &mut |outcome| outcomes.push(outcome));
+        look.said.extend(outcomes.into_iter().map(|outcome| match outcome {
             Ok(draft) => {
                 let draft = Draft { at: time, ..draft };
                 let (subject, changes) = (self.own(draft.kind), self.changes.about(draft.since));
@@ -278,9 +396,9 @@ impl Target {
     /// What stands for the target's own signal of a kind.
     fn own(&self, kind: Kind) -> Subject {
         let metric = match kind {
-            Kind::Latency => &self.latency_metric,
-            Kind::CpuDrift | Kind::Saturation => &self.cpu_metric,
-            _ => &self.requests_metric,
+            Kind::Latency => self.latency_source.metric(),
+            Kind::CpuDrift | Kind::Saturation => self.cpu_source.metric(),
+            _ => self.requests_source.metric(),
         };
         Subject::new(if metric.is_empty() { "up" } else { metric }, &self.labels())
     }
@@ -296,32 +414,9 @@ impl Target {
     }
 }
 
-fn wanted(rules: &[std::sync::Arc<Rule>], key: &SeriesKey) -> bool {
-    rules.iter().any(|rule| rule.wants(&key.labels))
-}
-
-/// Keeps the first name.
-fn name(kept: &mut String, name: &str) {
-    if kept.is_empty() {
-        name.clone_into(kept);
-    }
-}
-
-/// How many more series may be watched, and how many were left out for want of room.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
-    pub(crate) left: usize,
-    pub(crate) refused: u64,
-}
-
-impl Room {
-    /// Takes a place, if one is left.
-    pub(crate) fn take(&mut self) -> bool {
-        if self.left == 0 {
-            self.refused += 1;
-            return false;
-        }
-        self.left -= 1;
-        true
+/// Empties a meter whose metric is another one now.
+fn anew(meter: &mut Meter, choice: Choice) {
+    if choice == Choice::TakeAnew && !meter.is_empty() {
+        *meter = Meter::default();
     }
 }

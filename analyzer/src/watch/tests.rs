@@ -145,8 +145,8 @@ fn memory_that_does_not_leak_gives_no_finding() {
     let history = history(&CALM);
     let mut watch = Watch::new(config(), history.start);
     assert_eq!(watched(&history, &mut watch, history.end), []);
-    // Memory, processor, latency, errors, throughput and saturation.
-    assert_eq!(watch.counts(), (6, 0));
+    // The target, and its memory, processor, latency, errors, throughput and saturation.
+    assert_eq!(watch.counts(), (7, 0));
 }
 
 #[test]
@@ -273,4 +273,90 @@ async fn each_event_is_found_by_its_name_and_its_sql_gives_its_numbers_again() {
         assert!(ended(kind), "{kind:?} goes on");
     }
     assert_reproduced(&history, &new, findings).await;
+}
+
+/// A store that takes what a test gives it.
+struct Given {
+    store: Opened,
+    _dir: TempDir,
+    start: i64,
+}
+
+impl Given {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let config = StoreConfig { dir: dir.path().to_owned(), ..StoreConfig::default() };
+        let store = store::open(config, Clock::system(), &Registry::new()).unwrap();
+        let start = Clock::system().now().millis() / MINUTE * MINUTE - 60 * MINUTE;
+        Self { store, _dir: dir, start }
+    }
+
+    fn put(&self, second: i64, metric: &str, labels: &[(&str, &str)], value: f64) {
+        let writer = self.store.writer.for_history();
+        let key = SeriesKey::new(metric, Labels::from_pairs(labels.iter().copied()));
+        let series = vec![writer.series(&key).unwrap()].into();
+        let times = Times::One(Timestamp(self.start + second * 1000));
+        writer.append(Batch { series, values: vec![value], times }).unwrap();
+    }
+
+    fn look(&self, watch: &mut Watch, second: i64) -> Vec<Said> {
+        let snapshot = self.store.reader.snapshot(None);
+        watch.advance(&snapshot, &|_| true, self.start + second * 1000).unwrap()
+    }
+}
+
+const APP: [(&str, &str); 2] = [("job", "app"), ("instance", "a:1")];
+
+#[test]
+fn a_process_read_from_outside_is_the_target_of_its_name_and_its_end_of_speed_is_seen() {
+    let given = Given::new();
+    let mut watch = Watch::new(config(), given.start);
+    let process = [("job", "process"), ("instance", "host"), ("process", "app")];
+    let mut said = Vec::new();
+    let mut cpu = 100.0;
+    for second in 0..300 {
+        let hung = second >= 200;
+        cpu += if hung { 0.98 } else { 0.2 };
+        given.put(second, "process_cpu_seconds_total", &process, cpu);
+        given.put(second, "up", &process, 1.0);
+        if second % 5 == 0 && !hung {
+            given.put(second, "up", &APP, 1.0);
+            given.put(second, "app_requests_total", &APP, 50.0 * second as f64);
+        }
+        // What failed is told ten seconds later.
+        if second % 5 == 0 && second >= 210 {
+            given.put(second - 10, "up", &APP, 0.0);
+        }
+        if second % 10 == 9 {
+            said.extend(given.look(&mut watch, second - 2));
+        }
+    }
+    assert_eq!(watch.targets.len(), 1, "{:?}", watch.targets.keys());
+    let [Said::Found(found)] = &said[..] else { panic!("{said:#?}") };
+    assert_eq!(found.draft.kind, Kind::Saturation);
+    let after = (found.draft.at - given.start) / 1000 - 200;
+    assert!((0..=30).contains(&after), "{after} s after it hung");
+}
+
+#[test]
+fn a_scrape_that_is_pushed_in_parts_is_taken_whole() {
+    let run = |parts: bool| {
+        let given = Given::new();
+        let mut watch = Watch::new(config(), given.start);
+        let with = |code: &'static str| [("job", "app"), ("instance", "a:1"), ("code", code)];
+        for n in 0..60_i64 {
+            let second = n * 10;
+            given.put(second, "app_requests_total", &with("200"), 900.0 * n as f64);
+            if parts && n % 3 == 2 {
+                // The look comes between the two halves.
+                given.look(&mut watch, second + 1);
+            }
+            given.put(second, "app_requests_total", &with("500"), 100.0 * n as f64);
+            given.look(&mut watch, second + 8);
+        }
+        given.look(&mut watch, 700);
+        let target = watch.targets.values().next().unwrap().clone();
+        postcard::to_allocvec(&target).unwrap()
+    };
+    assert!(run(true) == run(false));
 }

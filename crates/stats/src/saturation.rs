@@ -183,6 +183,11 @@ impl Saturation {
         Self { config, first_ms: None, last_ms: None, log_latency: 0.0, learned: 0, episode: None }
     }
 
+    /// Says how many cores the process can use at most, from now on; as in the configuration.
+    pub fn set_capacity(&mut self, cores: f64) {
+        self.config.capacity_cores = cores;
+    }
+
     /// Takes a reading; an alarm comes once per episode.
     pub fn push(&mut self, time_ms: i64, reading: Reading) -> Option<SaturationAlarm> {
         let step = match self.last_ms {

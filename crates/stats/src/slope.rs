@@ -103,15 +103,16 @@ pub fn effective(values: &[f64]) -> f64 {
     (n * (1.0 - rho) / (1.0 + rho)).max(2.0)
 }
 
-/// When a line meets a limit: units of time after `now`, 0 where it is there already.
+/// When a line meets a limit: units of time after `now`, 0 where it is there at `now`; `None` where it left it behind or never
+/// gets there.
 ///
 /// The interval comes from that of the slope. An end is `None` where that slope never gets there.
 pub fn time_to(limit: f64, now: f64, line: &Slope) -> (Option<f64>, Option<f64>, Option<f64>) {
     let level = line.intercept + line.slope * now;
     let ahead = limit - level;
     let at = |slope: f64| {
-        let time = ahead / slope;
-        (ahead == 0.0 || (slope != 0.0 && time >= 0.0 && time.is_finite())).then_some(time)
+        let time = if ahead == 0.0 { 0.0 } else { ahead / slope };
+        (time >= 0.0 && time.is_finite()).then_some(time)
     };
     // The steeper slope towards the limit is the sooner.
     let (fast, slow) = if ahead >= 0.0 { (line.high, line.low) } else { (line.low, line.high) };

@@ -60,6 +60,8 @@ pub(crate) struct Call {
     pub(crate) metric: Option<String>,
     /// Labels that series must have.
     pub(crate) labels: BTreeMap<String, String>,
+    /// They have no others.
+    pub(crate) exactly: bool,
     /// The first time that is looked at.
     pub(crate) from: Option<Timestamp>,
     /// The last.
@@ -136,6 +138,7 @@ impl Taker<'_> {
             function,
             metric: None,
             labels: BTreeMap::new(),
+            exactly: false,
             from: None,
             to: None,
             at: None,
@@ -174,7 +177,10 @@ impl Taker<'_> {
                 glob::Pattern::new(&text).map_err(|error| error.to_string())?;
                 call.metric = Some(text);
             }
-            ("labels", Literal::Text(text)) => call.labels = parse_labels(&text)?,
+            ("labels", Literal::Text(text)) => {
+                call.labels = parse_labels(&text)?;
+                call.exactly = text.trim_start().starts_with('{');
+            }
             ("from", value) => call.from = Some(self.time(value)?),
             ("to", value) => call.to = Some(self.time(value)?),
             ("at", value) => call.at = Some(self.time(value)?),
@@ -253,7 +259,7 @@ enum Literal {
     Null,
 }
 
-/// Labels as a JSON object, or as `name=value` with commas between.
+/// Labels as a JSON object, which are all that a series has, or some of them as `name=value` with commas between.
 fn parse_labels(text: &str) -> Result<BTreeMap<String, String>, String> {
     if text.trim_start().starts_with('{') {
         return serde_json::from_str(text)

@@ -69,7 +69,12 @@ impl CallTable {
     }
 
     fn rows(&self, wanted: &dyn Fn() -> bool) -> Result<RecordBatch, DataFusionError> {
-        let failed = |error: AnalyzerError| DataFusionError::External(Box::new(error));
+        let failed = |error: AnalyzerError| match error {
+            AnalyzerError::TooManySeries(_) => {
+                DataFusionError::ResourcesExhausted(error.to_string())
+            }
+            other => DataFusionError::External(Box::new(other)),
+        };
         let call = &self.call;
         if call.function == Function::Forecast {
             let bands = bands::of(&self.reader, &self.config, call, self.now, wanted);
@@ -79,6 +84,7 @@ impl CallTable {
             kinds: kinds(call.function),
             metric: call.metric.clone(),
             labels: call.labels.clone(),
+            exactly: call.exactly,
             from: call.from,
             to: call.to,
             at: call.at,

@@ -61,6 +61,9 @@ fn a_line_meets_its_limit() {
     assert_eq!(time_to(0.0, 10.0, &line), (None, None, None));
     let unsure = Slope { low: -1.0, ..line };
     assert_eq!(time_to(110.0, 10.0, &unsure), (Some(40.0), Some(20.0), None));
+    let flat = Slope { slope: 0.0, low: 0.0, high: 0.0, intercept: 10.0 };
+    assert_eq!(time_to(10.0, 5.0, &flat), (Some(0.0), Some(0.0), Some(0.0)));
+    assert_eq!(time_to(11.0, 5.0, &flat), (None, None, None));
     let falling = Slope { slope: -2.0, low: -4.0, high: -1.0, intercept: 110.0 };
     assert_eq!(time_to(10.0, 10.0, &falling), (Some(40.0), Some(20.0), Some(80.0)));
 }
