@@ -124,3 +124,6 @@ fn table(sums: &BTreeMap<&str, Sum>, samples: usize, took: f64) -> String {
     );
     text
 }
+
+#[cfg(test)]
+mod tests;
