@@ -46,7 +46,9 @@ pub(crate) fn run(args: ReportArgs) -> Result<(), Failure> {
             _ => report.json(),
         };
         durable::replace(&out, text.as_bytes()).map_err(exit::with(exit::SYSTEM))?;
-        eprintln!("{}: {} resources", out.display(), report.resources.len());
+        let count = report.resources.len();
+        let noun = if count == 1 { "resource" } else { "resources" };
+        eprintln!("{}: {count} {noun}", out.display());
         Ok(())
     })
 }

@@ -7,6 +7,8 @@ use stats::growth::{self, GrowthAlarm, GrowthForecast, Reach};
 
 /// In the order of the columns of `capacity()`.
 pub(crate) const NUMBERS: &[&str] = &[
+    "used",
+    "limit",
     "rate_per_day",
     "seconds_to_70",
     "seconds_to_80",
@@ -80,6 +82,12 @@ pub(crate) fn estimate(metric: &str, of: &GrowthForecast, severity: Severity) ->
         numbers: numbers(of),
         words,
     }
+}
+
+/// Adds how much is used, and where the resource ends.
+pub(crate) fn place(draft: &mut Draft, used: f64, limit: Option<f64>) {
+    put(&mut draft.numbers, "used", Estimate::exact(used));
+    put(&mut draft.numbers, "limit", Estimate::exact(limit.unwrap_or(f64::NAN)));
 }
 
 /// A finding without its place.

@@ -3,6 +3,7 @@
 use super::hourly::{self, HOUR};
 use super::kept::{Coverage, Forecasts};
 use crate::finding::{Estimate, Finding, Kind, Numbers, Subject};
+use crate::watch::is_free;
 use crate::watch::replay::{Question, replay};
 use crate::{AnalyzerConfig, AnalyzerError};
 use model::{SeriesKey, Timestamp};
@@ -32,7 +33,7 @@ pub struct Resource {
     pub summary: String,
     /// Rate and times to shares of the limit, by name, as in `capacity()`.
     pub numbers: Numbers,
-    /// Hourly means of the last two weeks: start of the hour in milliseconds, and the mean.
+    /// Hourly means of what was used in the last two weeks: start of the hour in milliseconds, and the mean.
     pub history: Vec<(i64, f64)>,
     /// The next week by the hour; empty with less than three days of history.
     pub ahead: Vec<Point>,
@@ -71,7 +72,12 @@ pub(crate) fn capacity(
     let mut resources = Vec::new();
     for estimate in estimates.into_iter().take(MOST) {
         let key = estimate.subject.key();
-        let means = means(reader, &key, at.millis(), wanted)?;
+        let mut means = means(reader, &key, at.millis(), wanted)?;
+        // Of what is free, show what is used.
+        let limit = estimate.numbers.get("limit").map(|it| it.value);
+        if let Some(limit) = limit.filter(|_| is_free(config, &key.metric)) {
+            means.iter_mut().for_each(|(_, mean)| *mean = limit - *mean);
+        }
         let ahead = forecast(&means, AHEAD).map(|it| it.points).unwrap_or_default();
         let from = at.millis() - BACK;
         resources.push(Resource {

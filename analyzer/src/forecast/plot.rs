@@ -66,7 +66,14 @@ pub(crate) fn svg(of: &Resource, size: &dyn Fn(f64) -> String) -> String {
         );
     }
     let mut day = frame.from - frame.from.rem_euclid(DAY) + DAY;
-    let step = ((frame.to - frame.from) / DAY / 8).max(1) * DAY;
+    let step = ((frame.to - frame.from) / DAY / 8 + 1) * DAY;
+    if let Some(limit) = of.number("limit").map(|it| it.value).filter(|it| *it <= frame.high) {
+        let y = frame.y(limit);
+        let _ = write!(
+            svg,
+            r#"<line class="limit" x1="{LEFT}" x2="{WIDTH}" y1="{y:.1}" y2="{y:.1}"/>"#
+        );
+    }
     while day < frame.to {
         let date = model::Timestamp(day).to_string();
         let date = date.get(5..10).unwrap_or_default();
@@ -93,9 +100,13 @@ fn frame(of: &Resource) -> Option<Frame> {
     let from = of.history.first()?.0;
     let to =
         of.ahead.last().map_or_else(|| of.history.last().map(|it| it.0), |it| Some(it.time_ms))?;
-    // A flat line lies in the middle.
+    // The limit is in the picture where the forecast comes near it.
+    let limit = of.number("limit").map_or(high, |it| it.value);
+    let high = if limit < high + 0.5 * (high - low) { high.max(limit) } else { high };
+    // A flat line lies in the middle; what is never negative has no axis below zero.
     let pad = if high > low { 0.05 * (high - low) } else { high.abs().max(1.0) * 0.05 };
-    low.is_finite().then_some(Frame { from, to, low: low - pad, high: high + pad })
+    let floor = if of.history.iter().all(|(_, value)| *value >= 0.0) { 0.0 } else { f64::MIN };
+    low.is_finite().then_some(Frame { from, to, low: (low - pad).max(floor), high: high + pad })
 }
 
 fn points(frame: &Frame, line: &[(i64, f64)]) -> String {

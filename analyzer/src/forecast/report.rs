@@ -13,7 +13,7 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;mar
 h1{font-size:1.4rem}h2{font-size:1rem;margin:2rem 0 .2rem;overflow-wrap:anywhere}table{border-collapse:collapse;width:100%}\
 th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid #8884;vertical-align:top;overflow-wrap:anywhere}\
 svg{width:100%;height:auto;font-size:11px}svg text{fill:currentColor;opacity:.7}.grid{stroke:#8884}\
-.was,.expected{fill:none;stroke:#2563eb;stroke-width:1.5}.expected{stroke-dasharray:5 3}.band{fill:#2563eb;opacity:.14}\
+.was,.expected{fill:none;stroke:#2563eb;stroke-width:1.5}.expected{stroke-dasharray:5 3}.band{fill:#2563eb;opacity:.14}.limit{stroke:#cf222e}\
 .soon{color:#cf222e}@media print{body{max-width:none}}";
 
 impl Capacity {
@@ -25,7 +25,7 @@ impl Capacity {
             escaped(&time(self.at.millis())),
             escaped(&self.lead())
         );
-        page.push_str("<table><thead><tr><th>Resource<th>Grows a day");
+        page.push_str("<table><thead><tr><th>Resource<th>Used<th>Grows a day");
         for share in SHARES {
             let _ = write!(page, "<th>{share} % in");
         }
@@ -67,12 +67,12 @@ impl Capacity {
         let cell = |text: &str| text.replace('|', "\\|");
         let mut page =
             format!("# Capacity report of {}\n{}\n\n", time(self.at.millis()), self.lead());
-        page.push_str("| resource | grows a day |");
+        page.push_str("| resource | used | grows a day |");
         for share in SHARES {
             let _ = write!(page, " {share} % in |");
         }
         page.push_str(
-            " chance of full in 400 days |\n| --- | --- | --- | --- | --- | --- | --- |\n",
+            " chance of full in 400 days |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n",
         );
         for of in &self.resources {
             let _ = write!(page, "| `{}` |", cell(&of.subject.to_string()));
@@ -98,6 +98,10 @@ impl Capacity {
             let labels = serde_json::to_string(&of.subject.labels).unwrap_or_default();
             let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
             let _ = write!(text, "{},{}", quoted(&of.subject.metric), quoted(&labels));
+            for name in ["used", "limit"] {
+                let number = of.number(name).map(|it| it.value.to_string());
+                let _ = write!(text, ",{}", number.unwrap_or_default());
+            }
             let names = std::iter::once("rate_per_day".to_owned())
                 .chain(SHARES.map(|share| format!("seconds_to_{share}")));
             for name in names {
@@ -127,6 +131,8 @@ impl Capacity {
             .filter(|of| of.number("seconds_to_100").is_some_and(|it| it.value < week));
         match (self.resources.len() + self.more, soon.count()) {
             (0, _) => "No resource has enough history yet; a day of samples of one with a known limit is needed.".to_owned(),
+            (1, 0) => "One resource, which is not full within a week.".to_owned(),
+            (1, _) => "One resource, which is full within a week.".to_owned(),
             (all, 0) => format!("{all} resources, none of them full within a week.{}", self.cut()),
             (all, soon) => {
                 format!("{all} resources, {soon} of them full within a week.{}", self.cut())
@@ -158,7 +164,7 @@ const READING: &str = "Times are medians, with the interval that holds nine time
 dashes what is expected, the bands hold it half, four fifths and nineteen twentieths of the time.";
 
 impl Resource {
-    /// Rate, times to the shares, chance.
+    /// Use, rate, times to the shares, chance.
     fn cells(&self) -> Vec<String> {
         let with = |it: Estimate, size: &dyn Fn(f64) -> String| match (it.low, it.high) {
             (Some(low), Some(high)) => {
@@ -169,7 +175,16 @@ impl Resource {
         };
         let metric = &self.subject.metric;
         let rate = self.number("rate_per_day");
-        let mut cells = vec![rate.map_or_else(String::new, |it| with(it, &|it| value(metric, it)))];
+        let used = match (self.number("used"), self.number("limit")) {
+            (Some(used), Some(limit)) => {
+                let share = percent(used.value / limit.value);
+                format!("{share} of {}", value(metric, limit.value))
+            }
+            (Some(used), None) => value(metric, used.value),
+            _ => String::new(),
+        };
+        let rate = rate.map_or_else(String::new, |it| with(it, &|it| value(metric, it)));
+        let mut cells = vec![used, rate];
         for share in SHARES {
             cells.push(match self.number(&format!("seconds_to_{share}")) {
                 Some(it) if it.value <= 0.0 => "reached".to_owned(),

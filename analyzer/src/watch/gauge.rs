@@ -19,6 +19,9 @@ pub(crate) struct Gauge {
     /// The series of its limit by rule, as found when the target had so many limits.
     pub(crate) limits: Vec<Option<u64>>,
     pub(crate) limits_known: usize,
+    /// What is used of a resource, and where it ends, as of its newest sample.
+    used: f64,
+    limit: Option<f64>,
     pub(crate) leak: Option<Box<Leak>>,
     pub(crate) growth: Option<Box<Growth>>,
     pub(crate) novelty: Option<Box<Novelty>>,
@@ -36,6 +39,8 @@ impl Gauge {
             seen: 0,
             limits: Vec::new(),
             limits_known: usize::MAX,
+            used: 0.0,
+            limit: None,
             leak: asked(Detect::Leak)
                 .then(|| Box::new(Leak::new(LeakConfig { sensitivity: budget }))),
             growth: asked(Detect::Capacity).then(|| Box::new(Growth::new(GrowthConfig::default()))),
@@ -54,7 +59,9 @@ impl Gauge {
             out(leak::draft(&self.metric, &of));
         }
         if let Some(of) = self.growth.as_ref().and_then(|growth| growth.forecast()) {
-            out(growth::estimate(&self.metric, &of, Severity::Note));
+            let mut draft = growth::estimate(&self.metric, &of, Severity::Note);
+            growth::place(&mut draft, self.used, self.limit);
+            out(draft);
         }
         if let Some(of) = self.novelty.as_ref().and_then(|novelty| novelty.estimate()) {
             out(novelty::estimate(&self.metric, &of, at));
@@ -100,8 +107,11 @@ impl Gauge {
                 Detect::Capacity if first(1, &mut done) => {
                     let Some(growth) = &mut self.growth else { continue };
                     growth.set_limit(limit);
+                    (self.used, self.limit) = (used, limit);
                     if let Some(alarm) = growth.push(time, used, load) {
-                        out(growth::draft(&self.metric, &alarm));
+                        let mut draft = growth::draft(&self.metric, &alarm);
+                        growth::place(&mut draft, used, limit);
+                        out(draft);
                     }
                 }
                 Detect::Novelty if first(2, &mut done) => {

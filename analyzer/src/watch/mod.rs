@@ -179,6 +179,11 @@ pub(crate) fn capacity_metrics<'a>(
     metrics.filter(|metric| rules.detects(metric, Detect::Capacity)).collect()
 }
 
+/// Whether `metric` is what is free of a resource, not what is used.
+pub(crate) fn is_free(config: &AnalyzerConfig, metric: &str) -> bool {
+    Rules::new(config).is_free(metric)
+}
+
 /// Keeps what was said. Returns the findings that are new.
 pub(crate) fn keep(said: Vec<Said>, findings: &Findings) -> Vec<Finding> {
     let mut new = Vec::new();

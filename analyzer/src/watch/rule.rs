@@ -145,6 +145,11 @@ impl Rules {
         self.role(metric).rules.iter().any(|rule| rule.detect == detect)
     }
 
+    /// Whether `metric` is what is free of a resource, not what is used.
+    pub(crate) fn is_free(&mut self, metric: &str) -> bool {
+        self.role(metric).rules.iter().any(|rule| rule.free)
+    }
+
     fn find(&self, metric: &str) -> Role {
         let of = |name: &str, latency: bool| -> Vec<Arc<Rule>> {
             let fit = self
