@@ -167,3 +167,37 @@ impl WatchConfig {
         globs.chain(empty).chain(whole).collect::<Vec<_>>().into_iter()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fault_has_its_place_and_the_remedy() {
+        let config = AnalyzerConfig {
+            interval: Duration::ZERO,
+            max_series: 0,
+            false_alarms_per_series_day: f64::NAN,
+            watch: vec![WatchConfig {
+                metrics: vec!["a[".to_owned()],
+                detect: Detect::Capacity,
+                labels: BTreeMap::new(),
+                limit: None,
+                limit_metric: None,
+                free: true,
+            }],
+            ..AnalyzerConfig::default()
+        };
+        let faults = config.faults().join("\n");
+        for told in [
+            "analyzer.max_series is 0; allow at least 1",
+            "analyzer.interval is under a second; use 1s or more",
+            "analyzer.false_alarms_per_series_day is NaN; use a number over 0",
+            "analyzer.watch 1: \"a[\" is no pattern",
+            "analyzer.watch 1: free needs limit or limit_metric",
+        ] {
+            assert!(faults.contains(told), "{told}: {faults}");
+        }
+        assert_eq!(AnalyzerConfig::default().faults(), [""; 0]);
+    }
+}

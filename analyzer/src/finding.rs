@@ -102,9 +102,11 @@ impl Subject {
         SeriesKey::new(self.metric.as_str(), Labels::from_pairs(pairs))
     }
 
-    /// The service that it belongs to, for grouping.
+    /// The service that it belongs to, for grouping: its job; of a process read from outside its name.
     pub(crate) fn service(&self) -> &str {
-        self.labels.get("job").map_or("", String::as_str)
+        let job = self.labels.get("job").map_or("", String::as_str);
+        let process = self.labels.get("process").filter(|_| job == "process");
+        process.map_or(job, String::as_str)
     }
 }
 

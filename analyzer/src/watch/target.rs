@@ -248,13 +248,13 @@ impl Target {
 
     /// Adds the sample to the meters that it is of.
     fn count(&mut self, event: &Event, key: &SeriesKey, role: &Role, came: &mut Came) {
-        let Event { time, series, value, .. } = *event;
+        let Event { time, series, value, outside, .. } = *event;
         let of = |rules: &[std::sync::Arc<Rule>], detect: Detect| {
             let mut own = rules.iter().filter(|it| it.detect == detect && it.wants(&key.labels));
             own.next().cloned()
         };
         if let Some(rule) = of(&role.rules, Detect::Cpu) {
-            match self.cpu_source.choose(time, &key.metric, &rule) {
+            match self.cpu_source.choose(time, &key.metric, outside, &rule) {
                 Choice::Leave => {}
                 choice => {
                     anew(&mut self.cpu, choice);
@@ -264,7 +264,7 @@ impl Target {
             }
         }
         if let Some(rule) = of(&role.rules, Detect::Requests) {
-            match self.requests_source.choose(time, &key.metric, &rule) {
+            match self.requests_source.choose(time, &key.metric, outside, &rule) {
                 Choice::Leave => {}
                 choice => {
                     anew(&mut self.requests, choice);
@@ -284,7 +284,7 @@ impl Target {
         for (end, rules, counts) in ends {
             let Some(rule) = of(rules, Detect::Latency) else { continue };
             let base = key.metric.strip_suffix(end).unwrap_or(&key.metric);
-            match self.latency_source.choose(time, base, &rule) {
+            match self.latency_source.choose(time, base, outside, &rule) {
                 Choice::Leave => {}
                 choice => {
                     anew(&mut self.latency_sum, choice);
