@@ -4,7 +4,7 @@ use crate::exit::{self, Failure};
 use crate::query::Place;
 use crate::query::source::Source;
 use crate::role::block_on;
-use bench::{BenchError, DetectPlan, Devops, ScrapePlan};
+use bench::{BenchError, DetectData, DetectPlan, Devops, ScrapePlan};
 use clap::{Args, Subcommand};
 use model::Timestamp;
 use runtime::Clock;
@@ -56,23 +56,29 @@ struct DetectArgs {
     #[command(flatten)]
     place: Place,
     /// From this time on, RFC 3339 or an age such as '7 days', in what is stored
-    #[arg(long, value_name = "TIME", value_parser = time, required_unless_present = "data")]
+    #[arg(long, value_name = "TIME", value_parser = time, required_unless_present_any = ["data", "seed"])]
     from: Option<Timestamp>,
     /// Up to this time [default: now]
     #[arg(long, value_name = "TIME", value_parser = time)]
     to: Option<Timestamp>,
+    /// Instead of what is stored, scenarios with exact truth that are made from this number
+    #[arg(long, conflicts_with_all = ["from", "to", "data", "data_dir", "url"])]
+    seed: Option<u64>,
+    /// Scenarios of each of 33 kinds
+    #[arg(long, default_value_t = 6, requires = "seed")]
+    each: usize,
     /// Instead of what is stored, a folder of CSV files: t,value,load or timestamp,value or TimeStamp,Value,Label; series.json beside them may say
     /// [{"id": …, "signal": "memory|fd|cpu|disk|latency|errors|throughput", "limit": …, "restarts": [row, …]}]
     #[arg(long, value_name = "DIR", conflicts_with_all = ["from", "to", "data_dir", "url"])]
     data: Option<PathBuf>,
     /// Where alarms.csv, intervals.csv and scores/ go
-    #[arg(long, value_name = "DIR", requires = "data")]
+    #[arg(long, value_name = "DIR", conflicts_with = "from")]
     out: Option<PathBuf>,
     /// Only this detector; repeat for more [default: all that fit]
-    #[arg(long = "detector", value_name = "NAME", requires = "data")]
+    #[arg(long = "detector", value_name = "NAME", conflicts_with = "from")]
     detectors: Vec<String>,
     /// False alarms that a series may give in a day
-    #[arg(long, default_value_t = 0.002, value_name = "RATE", requires = "data")]
+    #[arg(long, default_value_t = 0.002, value_name = "RATE", conflicts_with = "from")]
     false_alarms: f64,
 }
 
@@ -91,7 +97,12 @@ fn time(text: &str) -> Result<Timestamp, String> {
 
 impl DetectArgs {
     fn run(self) -> Result<(), Failure> {
-        let Some(data) = &self.data else {
+        let data = match (&self.data, self.seed) {
+            (Some(folder), _) => Some(DetectData::Folder(folder)),
+            (None, Some(seed)) => Some(DetectData::Scenarios { seed, each: self.each }),
+            (None, None) => None,
+        };
+        let Some(data) = data else {
             telemetry::trace::start("error");
             return block_on(async {
                 let to = self.to.unwrap_or_else(|| Clock::system().now());

@@ -14,7 +14,7 @@ mod scrape;
 mod system;
 mod table;
 
-pub use detect::{DetectError, DetectPlan, detect};
+pub use detect::{DetectData, DetectError, DetectPlan, detect};
 pub use devops::Devops;
 pub use ingest::ingest;
 pub use query::query;

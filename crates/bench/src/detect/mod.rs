@@ -1,11 +1,12 @@
 //! Back-testing: series from CSV files through the detectors, and what they said as CSV, so that any scorer can judge it.
 //!
-//! - `read`: the forms of files; `run`: one series through every detector that fits
+//! - `scenario`: series with exact truth, from a seed; `read`: the forms of files; `run`: one series through every detector that fits
 //! - `score/`: how good that was, where the folder says what is true
 //! - `write`: `alarms.csv`, `intervals.csv`, and `scores/` with a row for each sample
 
 mod read;
 mod run;
+mod scenario;
 mod score;
 mod write;
 
@@ -42,14 +43,28 @@ pub enum DetectError {
 /// What to do.
 #[derive(Debug)]
 pub struct DetectPlan<'a> {
-    /// The folder with CSV files.
-    pub data: &'a Path,
+    /// What to go through.
+    pub data: DetectData<'a>,
     /// Where to write; nothing is written without it.
     pub out: Option<&'a Path>,
     /// The detectors; empty for all that fit.
     pub detectors: Vec<String>,
     /// False alarms that a series may give in a day.
     pub false_alarms_per_day: f64,
+}
+
+/// Where series come from.
+#[derive(Clone, Copy, Debug)]
+pub enum DetectData<'a> {
+    /// A folder with CSV files.
+    Folder(&'a Path),
+    /// Made from a seed, so many of each kind.
+    Scenarios {
+        /// Where the random numbers start.
+        seed: u64,
+        /// Series of each kind.
+        each: usize,
+    },
 }
 
 /// What one detector said in all.
@@ -75,7 +90,13 @@ pub fn detect(plan: &DetectPlan<'_>, clock: &dyn Fn() -> Instant) -> Result<Stri
     if wanted.is_empty() {
         wanted = run::DETECTORS.to_vec();
     }
-    let all = read::folder(plan.data)?;
+    let (all, truth) = match plan.data {
+        DetectData::Folder(folder) => (read::folder(folder)?, None),
+        DetectData::Scenarios { seed, each } => {
+            let (all, truth) = scenario::make(seed, each);
+            (all, Some(truth))
+        }
+    };
     let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
     let mut results = Vec::new();
     let (mut samples, start) = (0, clock());
@@ -101,7 +122,10 @@ pub fn detect(plan: &DetectPlan<'_>, clock: &dyn Fn() -> Instant) -> Result<Stri
         write::write(out, &all, &results)?;
     }
     let mut text = table(&sums, samples, took);
-    text.push_str(&score::score(plan.data, &all, &results)?);
+    text.push_str(&match (plan.data, truth) {
+        (DetectData::Folder(folder), _) => score::score(folder, &wanted, &all, &results)?,
+        (_, truth) => score::scenarios(&truth.unwrap_or_default(), &wanted, &all, &results),
+    });
     Ok(text)
 }
 

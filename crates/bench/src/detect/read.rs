@@ -39,7 +39,7 @@ pub(crate) struct About {
 }
 
 /// Times that count from 0 begin on this Monday, so that days and weeks are whole.
-const EPOCH: i64 = 1_704_067_200_000;
+pub(super) const EPOCH: i64 = 1_704_067_200_000;
 
 /// Every series in the CSV files of `folder` and the folders in it, by name.
 ///

@@ -14,7 +14,7 @@ struct Line {
 fn alarms(data: &Path) -> Vec<Line> {
     let out = TempDir::new().unwrap();
     let plan = DetectPlan {
-        data,
+        data: DetectData::Folder(data),
         out: Some(out.path()),
         detectors: Vec::new(),
         false_alarms_per_day: 0.002,
@@ -70,7 +70,7 @@ fn a_file_of_no_known_form_is_named_with_its_line() {
     let told = |text: &str| {
         platform::durable::replace(&path, text.as_bytes()).unwrap();
         let plan = DetectPlan {
-            data: dir.path(),
+            data: DetectData::Folder(dir.path()),
             out: None,
             detectors: vec!["leak".to_owned()],
             false_alarms_per_day: 0.002,
@@ -105,7 +105,7 @@ fn truth_and_labels_are_scored() {
     let truth = r#"[{"id": "ok", "signal": "memory", "kind": "ok_flat", "leak": false, "dt": 60}]"#;
     platform::durable::replace(&dir.path().join("truth.json"), truth.as_bytes()).unwrap();
     let plan = DetectPlan {
-        data: dir.path(),
+        data: DetectData::Folder(dir.path()),
         out: None,
         detectors: Vec::new(),
         false_alarms_per_day: 0.05,

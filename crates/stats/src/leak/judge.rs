@@ -9,10 +9,13 @@ const HOUR_S: f64 = 3600.0;
 /// Growth must last this share of the time that is left: alarms then come at a quarter of the
 /// way, and a cache whose filling would reach the limit has lost enough speed to be told.
 const CONFIRM_SHARE: f64 = 0.33;
-/// Least odds of growth to the limit against growth that ends, at a budget of 0.002 a day:
+/// Least odds of growth to the limit against growth that ends, at thresholds for 0.002 a day:
 /// "strong" on Jeffreys' scale of evidence starts at 10 (see Kass and Raftery 1995,
 /// doi:10.2307/2291091).
 const ODDS: f64 = 10.0;
+/// Thresholds aim at this share of the budget: on generated series most of which are hard (caches that fill for hours, restarts
+/// with warm-up) more alarms are false than they say.
+const STRICTER: f64 = 0.35;
 /// Longest confirmation: most of a daily cycle of load.
 const CONFIRM_MAX_S: f64 = 20.0 * HOUR_S;
 /// Growth must have used up this share of the room to the limit, or `GROWTH_ENOUGH`: less is not
@@ -27,12 +30,16 @@ const GROWTH_LEAST: f64 = 0.03;
 const CYCLE_MAX_S: f64 = 12.0 * HOUR_S;
 /// Stretches shorter than this see cycles of small heaps only.
 const SHORT_S: f64 = 300.0;
+/// Share of the time that is left for those: a leak of minutes leaves no time to wait.
+const CONFIRM_SHORT: f64 = 0.25;
+/// Fills of minutes (code, pools, buffers) seldom add more than this multiple of the first floor.
+const FILL_SHORT: f64 = 2.0;
 /// History to have before a stretch is believed: this many times its length, at most a day, so
 /// that the daily cycle has been seen once.
 const HISTORY_SPANS: f64 = 4.0;
 const DAY_S: f64 = 24.0 * HOUR_S;
 /// Growth over the greatest fall of the floor that was ever seen at the same block length.
-const DRAWDOWN_FACTOR: f64 = 2.0;
+pub(crate) const DRAWDOWN_FACTOR: f64 = 2.0;
 /// Newest slope over the steepest earlier slope, at least.
 const RATIO_MIN: f64 = 0.6;
 /// Least t of growth that no fall ever matched, and its greatest step over the whole.
@@ -144,13 +151,16 @@ fn judge(blocks: &Blocks, mut trend: Trend, context: &Context, all: bool) -> Opt
     let limit = context.limit.map_or(ASSUMED_LIMIT * start.max(0.0), |l| l.0);
     let left = time_to(limit, &ascent);
     let up = ascent.slope / trend.slope().max(f64::MIN_POSITIVE);
-    let odds = trend.odds(limit - ascent.peak, up, blocks.block_s);
+    let short = trend.span_s < SHORT_S;
+    let fill = if short { FILL_SHORT * start.max(0.0) } else { f64::INFINITY };
+    let odds = trend.odds(limit - ascent.peak, up, blocks.block_s, fill);
     let enough = (ROOM_SHARE * (limit - start)).min(GROWTH_ENOUGH * start.abs());
     let enough = enough.max(GROWTH_LEAST * floor.abs());
+    let share = if short { CONFIRM_SHORT } else { CONFIRM_SHARE };
     let grows = rises
         && odds >= context.odds
         && trend.growth >= enough
-        && trend.span_s >= (CONFIRM_SHARE * left.0).min(CONFIRM_MAX_S);
+        && trend.span_s >= (share * left.0).min(CONFIRM_MAX_S);
     let near = context.limit.is_some() && floor >= EXHAUSTED * limit;
     let leaks = grows
         && trend.growth >= DRAWDOWN_FACTOR * context.fall
@@ -185,7 +195,7 @@ fn beyond_first_cycle(blocks: &Blocks, trend: &Trend, context: &Context) -> bool
 /// Normal quantile of the budget. A day holds tens of independent looks over all block lengths,
 /// of which the other rules pass few; that the two cancel was measured on healthy series.
 pub(crate) fn quantile(config: &LeakConfig) -> f64 {
-    let p = config.sensitivity.clamp(1e-9, 0.2);
+    let p = (STRICTER * config.sensitivity).clamp(1e-9, 0.2);
     // Abramowitz and Stegun 26.2.23, error below 4.5e-4.
     let u = (-2.0 * p.ln()).sqrt();
     u - (2.515_517 + u * (0.802_853 + u * 0.010_328))
@@ -194,7 +204,7 @@ pub(crate) fn quantile(config: &LeakConfig) -> f64 {
 
 /// Least odds from the budget; the square root halves the odds for a fourfold budget.
 pub(crate) fn least_odds(config: &LeakConfig) -> f64 {
-    ODDS * (0.002 / config.sensitivity.max(1e-6)).sqrt().max(0.1)
+    ODDS * (0.002 / (STRICTER * config.sensitivity).max(1e-6)).sqrt().max(0.1)
 }
 
 /// Student's quantile from the normal one (Abramowitz and Stegun 26.7.5).

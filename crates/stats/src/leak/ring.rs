@@ -39,7 +39,7 @@ pub(crate) struct Bucket {
 /// Ring of buckets of one width.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Level {
-    /// Bucket width in seconds.
+    /// Bucket width in seconds, a power of two.
     pub(crate) width_s: u32,
     /// Closed buckets, oldest first.
     pub(crate) closed: VecDeque<Bucket>,
@@ -55,8 +55,8 @@ impl Level {
 
     /// Takes a sample in; the index of the bucket that it closed.
     pub(crate) fn push(&mut self, time_ms: i64, value: f32, load: f32, life: u16) -> Option<u32> {
-        let width_ms = i64::from(self.width_s) * 1000;
-        let index = u32::try_from(time_ms.div_euclid(width_ms)).unwrap_or(0);
+        let shifted = time_ms.div_euclid(1000) >> self.width_s.trailing_zeros();
+        let index = u32::try_from(shifted).unwrap_or(0);
         let known = load.is_finite();
         let (load, count) = if known { (load, 1) } else { (UNKNOWN, 0) };
         let fresh = Bucket { index, life, lo: value, load, hi: value, flow: load, count };
@@ -113,6 +113,33 @@ impl Level {
         }
         let span = f64::from(self.closed.len() as u32) * f64::from(self.width_s);
         (3..=16).contains(&falls).then(|| span / f64::from(falls))
+    }
+
+    /// True when the newest group of `size` buckets, freed of `per_load`, is no higher than the
+    /// group `apart` before it, or stands less than `needed` above all buckets; false when a
+    /// restart lies between or too little is known to tell.
+    pub(crate) fn is_level(&self, size: usize, apart: usize, per_load: f32, needed: f32) -> bool {
+        let Some(life) = self.closed.back().map(|b| b.life) else { return false };
+        let freed = |b: &Bucket| match per_load {
+            0.0 => b.lo,
+            _ if b.load == UNKNOWN => f32::NAN,
+            _ => b.lo - per_load * b.load,
+        };
+        let mut newest = self.closed.iter().rev();
+        let floor = |buckets: &mut dyn Iterator<Item = &Bucket>| {
+            let least = buckets.reduce(|least, b| if b.lo < least.lo { b } else { least })?;
+            (least.life == life).then_some(freed(least))
+        };
+        let now = floor(&mut newest.by_ref().take(size));
+        let before = floor(&mut newest.by_ref().skip(size * (apart - 1)).take(size));
+        let (Some(now), Some(before)) = (now, before) else { return false };
+        // One older bucket must be there, since the first of a life is left out.
+        if newest.next().is_none_or(|b| b.life != life) {
+            return false;
+        }
+        // Written so that an unknown load (NaN) is never level.
+        let near = |b: &Bucket| b.life == life && now - freed(b) < needed;
+        now <= before || needed > 0.0 && self.closed.iter().all(near)
     }
 
     /// Start of the oldest bucket in ms since the epoch.

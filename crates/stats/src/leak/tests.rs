@@ -222,3 +222,45 @@ fn a_larger_budget_never_finds_later() {
     assert!(first(0.05) <= first(0.002));
     assert!(first(0.002) <= first(0.000_1));
 }
+
+#[test]
+fn a_fast_leak_is_found_without_a_limit_and_a_warm_up_is_not() {
+    let mut rng = Lcg(9);
+    let mut warm = |i: i64| {
+        let filled = 1.0 - (-(i as f64) / 15.0).exp();
+        50_000.0 + 40_000.0 * filled + 600.0 * rng.noise()
+    };
+    let mut healthy = Leak::new(LeakConfig::default());
+    let quiet = feed(&mut healthy, 1, 400, |i| (warm(i), 200.0));
+    assert!(quiet.is_empty(), "{quiet:?}");
+    let mut leaky = Leak::new(LeakConfig::default());
+    let alarms = feed(&mut leaky, 1, 400, |i| (warm(i) + 640.0 * i as f64, 200.0));
+    assert!(alarms.first().is_some_and(|a| a.0 > 60 && a.0 < 180), "{alarms:?}");
+}
+
+#[test]
+fn only_floors_that_cannot_leak_are_level() {
+    let mut level = Level::new(4);
+    let fill = |level: &mut Level, from: i64, life: u16, value: &dyn Fn(i64) -> f32| {
+        for i in from..from + 40 {
+            level.push(START + i * 4000, value(i), 1.0, life);
+        }
+    };
+    fill(&mut level, 0, 0, &|_| 5.0);
+    assert!(level.is_level(1, 7, 0.0, 0.0) && level.is_level(3, 7, 0.0, 0.0));
+    fill(&mut level, 40, 0, &|i| 5.0 + i as f32);
+    assert!(!level.is_level(1, 7, 0.0, 10.0), "grew by more than ten");
+    assert!(level.is_level(1, 7, 0.0, 1000.0), "grew by less than a thousand");
+    fill(&mut level, 80, 1, &|i| 5.0 + i as f32);
+    assert!(!level.is_level(2, 7, 0.0, 1000.0), "an earlier life is in the ring");
+}
+
+#[test]
+fn an_unknown_load_is_never_level() {
+    let mut level = Level::new(4);
+    for i in 0..40 {
+        level.push(START + i * 4000, 5.0, f32::NAN, 0);
+    }
+    assert!(level.is_level(1, 7, 0.0, 0.0));
+    assert!(!level.is_level(1, 7, 0.5, 1000.0));
+}

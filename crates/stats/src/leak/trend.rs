@@ -262,8 +262,9 @@ impl Trend {
     }
 
     /// Odds of growth that reaches `room` against growth that ends before, at even prior odds:
-    /// the line against exponential courses of log-uniform time constant (mean likelihood).
-    pub(crate) fn odds(&self, room: f64, up: f64, block_s: f64) -> f64 {
+    /// the line against exponential courses of log-uniform time constant (mean likelihood) whose
+    /// whole amplitude has an exponential prior of mean `fill`.
+    pub(crate) fn odds(&self, room: f64, up: f64, block_s: f64, fill: f64) -> f64 {
         let top = self.courses.iter().map(|c| c.gain).fold(0.0, f64::max);
         let likelihood = |c: &Course| (0.5 * (c.gain - top) / self.noise.max(1e-300)).exp();
         let weight = 1.0 / (DECAYS.len() - 1) as f64;
@@ -274,7 +275,8 @@ impl Trend {
             } else if c.now / c.decay * up >= room {
                 on += weight * likelihood(c);
             } else if c.decay * FILL_MAX_S >= block_s {
-                ends += weight * likelihood(c);
+                let whole = c.now / c.decay * (c.decay * c.since as f64).min(50.0).exp();
+                ends += weight * likelihood(c) * (-whole.max(0.0) / fill.max(1e-300)).exp();
             }
         }
         on / ends

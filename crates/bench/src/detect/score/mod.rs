@@ -17,12 +17,13 @@ use std::path::{Path, PathBuf};
 /// A table for each kind of truth that `folder` has; empty where it has none.
 pub(super) fn score(
     folder: &Path,
+    wanted: &[&str],
     all: &[Series],
     results: &[Outcome],
 ) -> Result<String, DetectError> {
     let mut text = String::new();
     if let Some(truth) = json(&folder.join("truth.json"))? {
-        text.push_str(&scenarios::score(&truth, all, results));
+        text.push_str(&scenarios::score(&truth, wanted, all, results));
     }
     let windows = "labels/combined_windows.json";
     let places = [folder.join(windows), folder.join("..").join(windows)];
@@ -34,6 +35,16 @@ pub(super) fn score(
     }
     text.push_str(&rows::score(all, results));
     Ok(text)
+}
+
+/// The same for scenarios that were made.
+pub(super) fn scenarios(
+    truth: &Value,
+    wanted: &[&str],
+    all: &[Series],
+    results: &[Outcome],
+) -> String {
+    scenarios::score(truth, wanted, all, results)
 }
 
 fn json(path: &PathBuf) -> Result<Option<Value>, DetectError> {

@@ -63,7 +63,7 @@ impl Case<'_> {
     }
 }
 
-pub(super) fn score(truth: &Value, all: &[Series], results: &[Outcome]) -> String {
+pub(super) fn score(truth: &Value, wanted: &[&str], all: &[Series], results: &[Outcome]) -> String {
     let by_id: BTreeMap<&str, &Value> = truth
         .as_array()
         .into_iter()
@@ -82,10 +82,16 @@ pub(super) fn score(truth: &Value, all: &[Series], results: &[Outcome]) -> Strin
         cases.iter().filter(|case| signals.contains(&case.text("signal"))).collect()
     };
     let mut text = String::new();
-    leaks(&of(&["memory", "fd"]), &mut text);
-    drifts(&of(&["cpu"]), &mut text);
-    events(&of(&["gateway"]), &mut text);
-    dates(&of(&["disk"]), &mut text);
+    if wanted.contains(&"leak") {
+        leaks(&of(&["memory", "fd"]), &mut text);
+    }
+    if wanted.contains(&"cpu_drift") {
+        drifts(&of(&["cpu"]), &mut text);
+    }
+    events(&of(&["gateway"]), wanted, &mut text);
+    if wanted.contains(&"capacity") {
+        dates(&of(&["disk"]), &mut text);
+    }
     text
 }
 
@@ -193,8 +199,9 @@ fn drifts(cases: &[&Case<'_>], text: &mut String) {
 /// An alarm up to so long after an event, in seconds, belongs to it.
 const AFTER: f64 = 3600.0;
 
-fn events(cases: &[&Case<'_>], text: &mut String) {
-    for detector in ["latency", "errors", "throughput", "throughput_given_load"] {
+fn events(cases: &[&Case<'_>], wanted: &[&str], text: &mut String) {
+    let all = ["latency", "errors", "throughput", "throughput_given_load"];
+    for detector in all.into_iter().filter(|it| wanted.contains(it)) {
         let signal = detector.split('_').next().unwrap_or(detector);
         let own = cases.iter().filter(|case| case.text("kind").ends_with(signal));
         let (mut all, mut found, mut days, mut wrong) = (0, 0, 0.0, 0);
