@@ -154,8 +154,9 @@ impl Analyzer {
             let first = self.clock.now().minus(self.config.history).millis();
             *watch = Watch::new(self.config.clone(), first);
         }
+        // Set once: what comes meanwhile is for the next look.
+        let to = self.clock.now().minus(SETTLE).millis();
         loop {
-            let to = self.clock.now().minus(SETTLE).millis();
             let next = watch.next(to);
             if next <= watch.until || stop.requested() {
                 break;

@@ -196,6 +196,8 @@ pub struct Finding {
     pub kind: Kind,
     /// How much attention it is worth, after budget and feedback.
     pub severity: Severity,
+    /// What it would be worth without them.
+    pub raised: Severity,
     /// When the evidence was enough.
     pub at: Timestamp,
     /// When it began, as far as can be told.

@@ -262,6 +262,7 @@ impl Kept {
             Verdict::Right => 0,
         });
         finding.rank = 0.5_f64.powi(nothings);
+        finding.severity = finding.raised;
         if finding.severity == Severity::Ticket
             && (finding.rank <= LOW_RANK || self.spent(&finding))
         {
@@ -323,6 +324,7 @@ impl Kept {
         head.related.sort_by_key(|it| (it.kind.cause_rank(), it.since, it.id.clone()));
         head.related.truncate(MOST_RELATED);
         head.severity = head.severity.max(finding.severity);
+        head.raised = head.raised.max(finding.severity);
         self.put(head);
     }
 

@@ -17,6 +17,7 @@ fn found(kind: Kind, severity: Severity, job: &str, series: &str, minute: i64) -
         id: Finding::id_of(kind, &subject, at),
         kind,
         severity,
+        raised: severity,
         at,
         since: at,
         updated: at,
@@ -124,7 +125,8 @@ fn what_people_call_nothing_makes_its_like_rank_lower() {
     let third = findings.add(ticket("a", "3", 120)).unwrap();
     assert_eq!((third.rank, third.severity), (0.25, Severity::Note));
     assert_eq!(findings.add(ticket("b", "4", 180)).unwrap().rank, 1.0, "not its like");
-    findings.judge(&third.id, Verdict::Right).unwrap();
+    let again = findings.judge(&third.id, Verdict::Right).unwrap();
+    assert_eq!((again.rank, again.severity), (1.0, Severity::Ticket));
     assert_eq!(findings.add(ticket("a", "5", 240)).unwrap().rank, 1.0);
     assert_eq!(findings.judge("no such", Verdict::Right), None);
 }

@@ -212,6 +212,7 @@ pub(crate) fn finding(found: Found) -> Finding {
         id: Finding::id_of(draft.kind, &subject, at),
         kind: draft.kind,
         severity: draft.severity,
+        raised: draft.severity,
         at,
         since: Timestamp(draft.since),
         updated: at,
