@@ -56,7 +56,7 @@ struct DetectArgs {
     #[command(flatten)]
     place: Place,
     /// From this time on, RFC 3339 or an age such as '7 days', in what is stored
-    #[arg(long, value_name = "TIME", value_parser = time, required_unless_present_any = ["data", "seed"])]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     from: Option<Timestamp>,
     /// Up to this time [default: now]
     #[arg(long, value_name = "TIME", value_parser = time)]
@@ -103,10 +103,13 @@ impl DetectArgs {
             (None, None) => None,
         };
         let Some(data) = data else {
+            let Some(from) = self.from else {
+                let text = "say what to go through: --from '7 days' for what is stored, --data DIR for CSV files, or --seed N for scenarios";
+                return Err(Failure::text(exit::USAGE, text));
+            };
             telemetry::trace::start("error");
             return block_on(async {
                 let to = self.to.unwrap_or_else(|| Clock::system().now());
-                let from = self.from.unwrap_or(to);
                 let source = Source::open(self.place).await?;
                 println!("{}", source.backtest(from, to).await?);
                 Ok(())
@@ -152,12 +155,12 @@ impl DataArgs {
 }
 
 pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
-    if cfg!(debug_assertions) {
-        eprintln!("this is no release build: the numbers say little");
-    }
     let BenchArgs { alone, command } = args;
     if let BenchCommand::Detect(detect) = command {
         return detect.run();
+    }
+    if cfg!(debug_assertions) {
+        eprintln!("this is no release build: the numbers say little");
     }
     block_on(async {
         let table: Result<String, BenchError> = match command {

@@ -38,8 +38,20 @@ fn main() -> ExitCode {
     match cli::run(cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("forerunner: {:#}", failure.error);
+            eprintln!("forerunner: {}", words(&failure.error));
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// The error with its causes; a cause that an error says itself is not said twice.
+fn words(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !words.contains(&cause) {
+            let colon = if words.is_empty() { "" } else { ": " };
+            words.extend([colon, &cause]);
+        }
+    }
+    words
 }
