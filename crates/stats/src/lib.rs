@@ -19,3 +19,6 @@ pub mod novelty;
 pub mod order;
 pub mod saturation;
 pub mod slope;
+
+#[cfg(test)]
+mod hostile;
