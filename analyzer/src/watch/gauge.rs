@@ -16,9 +16,9 @@ pub(crate) struct Gauge {
     pub(crate) labels: Vec<(String, String)>,
     /// Time of its newest sample.
     pub(crate) seen: i64,
-    /// The series of its limit by rule, as found when the target had so many limits.
+    /// The series of its limit by rule, as found when the target's limits had changed so often.
     pub(crate) limits: Vec<Option<u64>>,
-    pub(crate) limits_known: usize,
+    pub(crate) limits_known: u64,
     /// What is used of a resource, and where it ends, as of its newest sample.
     used: f64,
     limit: Option<f64>,
@@ -38,7 +38,7 @@ impl Gauge {
             labels: labels.collect(),
             seen: 0,
             limits: Vec::new(),
-            limits_known: usize::MAX,
+            limits_known: u64::MAX,
             used: 0.0,
             limit: None,
             leak: asked(Detect::Leak)

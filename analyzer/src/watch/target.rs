@@ -50,8 +50,9 @@ pub(crate) struct Target {
     requests_source: Source,
     latency_source: Source,
     cpu_source: Source,
-    /// Values of limits, with their series.
+    /// Values of limits, with their series, and how often there were others.
     limits: BTreeMap<u64, Limit>,
+    limits_changed: u64,
     gauges: BTreeMap<u64, Gauge>,
     service: Service,
     changes: Changes,
@@ -140,11 +141,17 @@ impl Target {
 
     /// Takes what is new, scrape by scrape.
     pub(crate) fn take(&mut self, news: &News, look: &mut Look<'_>) {
+        // Whether a scrape waits for the rest of it; those after it wait as well.
+        let mut waits = [false; 2];
         for scrape in news.events.chunk_by(|a, b| (a.time, a.outside) == (b.time, b.outside)) {
             let Some(first) = scrape.first() else { continue };
             let (time, from) = (first.time, usize::from(first.outside));
             let closed = self.closed.get(from).copied().unwrap_or(i64::MAX);
-            if time <= closed || !self.is_whole(time, scrape, &news.members, look.settled) {
+            let Some(waits) = waits.get_mut(from).filter(|waits| !**waits && time > closed) else {
+                continue;
+            };
+            if !self.is_whole(time, scrape, &news.members, look.settled) {
+                *waits = true;
                 continue;
             }
             let came = self.read(time, scrape, &news.members);
@@ -181,7 +188,9 @@ impl Target {
     fn forget(&mut self) {
         let now = self.closed();
         self.gauges.retain(|_, gauge| now - gauge.seen < FORGET);
+        let limits = self.limits.len();
         self.limits.retain(|_, limit| now - limit.seen < FORGET);
+        self.limits_changed += u64::from(self.limits.len() < limits);
         for meter in [&mut self.requests, &mut self.errors, &mut self.latency_sum] {
             meter.forget(now);
         }
@@ -306,6 +315,7 @@ impl Target {
             let labels = key.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
             let (metric, labels) = (key.metric.to_string(), labels.collect());
             self.limits.insert(event.series, Limit { metric, labels, value, seen });
+            self.limits_changed += 1;
         }
     }
 
@@ -330,7 +340,7 @@ impl Target {
     ) {
         let known = self.gauges.get(&event.series).map(|gauge| gauge.limits_known);
         // Looked for again only when there are others.
-        let series = (known != Some(self.limits.len()))
+        let series = (known != Some(self.limits_changed))
             .then(|| rules.iter().map(|rule| self.limit_series(rule, key)).collect::<Vec<_>>());
         let gauge = match self.gauges.entry(event.series) {
             Entry::Occupied(known) => known.into_mut(),
@@ -338,7 +348,7 @@ impl Target {
             Entry::Vacant(new) => new.insert(Gauge::new(key, rules, look.config)),
         };
         if let Some(series) = series {
-            (gauge.limits, gauge.limits_known) = (series, self.limits.len());
+            (gauge.limits, gauge.limits_known) = (series, self.limits_changed);
         }
         let value_of = |series: &Option<u64>| {
             let value = series.and_then(|series| self.limits.get(&series)).map(|it| it.value)?;

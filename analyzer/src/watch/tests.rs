@@ -344,15 +344,23 @@ fn a_scrape_that_is_pushed_in_parts_is_taken_whole() {
         let given = Given::new();
         let mut watch = Watch::new(config(), given.start);
         let with = |code: &'static str| [("job", "app"), ("instance", "a:1"), ("code", code)];
-        for n in 0..60_i64 {
+        for n in 0..61_i64 {
             let second = n * 10;
             given.put(second, "app_requests_total", &with("200"), 900.0 * n as f64);
             if parts && n % 3 == 2 {
-                // The look comes between the two halves.
+                // The look comes between the two halves, and the other half after the next scrape.
                 given.look(&mut watch, second + 1);
+            } else {
+                given.put(second, "app_requests_total", &with("500"), 100.0 * n as f64);
             }
-            given.put(second, "app_requests_total", &with("500"), 100.0 * n as f64);
-            given.look(&mut watch, second + 8);
+            if parts && n % 3 == 0 && n > 0 {
+                given.look(&mut watch, second + 1);
+                let before = 100.0 * (n - 1) as f64;
+                given.put(second - 10, "app_requests_total", &with("500"), before);
+            }
+            if !parts {
+                given.look(&mut watch, second + 8);
+            }
         }
         given.look(&mut watch, 700);
         let target = watch.targets.values().next().unwrap().clone();
