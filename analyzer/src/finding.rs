@@ -198,6 +198,8 @@ pub struct Finding {
     pub severity: Severity,
     /// What it would be worth without them.
     pub raised: Severity,
+    /// The worst of what belongs to it.
+    pub worst: Severity,
     /// When the evidence was enough.
     pub at: Timestamp,
     /// When it began, as far as can be told.

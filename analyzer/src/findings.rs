@@ -227,6 +227,7 @@ impl Kept {
                 at: before.at,
                 since: before.since.min(finding.since),
                 changes: before.changes,
+                worst: before.worst,
                 related: before.related,
                 belongs_to: before.belongs_to,
                 verdict: before.verdict,
@@ -267,6 +268,9 @@ impl Kept {
             && (finding.rank <= LOW_RANK || self.spent(&finding))
         {
             finding.severity = Severity::Note;
+        }
+        if !finding.related.is_empty() {
+            finding.severity = finding.severity.max(finding.worst);
         }
         finding
     }
@@ -319,12 +323,13 @@ impl Kept {
         };
         if head.related.is_empty() {
             head.related.push(related(&head));
+            head.worst = head.severity;
         }
         head.related.push(related(finding));
         head.related.sort_by_key(|it| (it.kind.cause_rank(), it.since, it.id.clone()));
         head.related.truncate(MOST_RELATED);
-        head.severity = head.severity.max(finding.severity);
-        head.raised = head.raised.max(finding.severity);
+        head.worst = head.worst.max(finding.severity);
+        head.severity = head.severity.max(head.worst);
         self.put(head);
     }
 

@@ -18,6 +18,7 @@ fn found(kind: Kind, severity: Severity, job: &str, series: &str, minute: i64) -
         kind,
         severity,
         raised: severity,
+        worst: severity,
         at,
         since: at,
         updated: at,

@@ -103,6 +103,10 @@ impl Changes {
     }
 
     fn note(&mut self, time: i64, what: String) {
+        // Told from outside and from inside it is one.
+        if self.seen.iter().any(|(at, told)| (time - at).abs() < 60_000 && *told == what) {
+            return;
+        }
         if self.seen.len() >= MOST {
             self.seen.pop_front();
         }

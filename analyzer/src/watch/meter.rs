@@ -68,6 +68,18 @@ impl Meter {
         known.unwrap_or(f64::NAN)
     }
 
+    /// Between two samples, in milliseconds; 0 while that is not known.
+    pub(crate) fn step(&self) -> i64 {
+        self.step
+    }
+
+    /// Says how far apart samples are where its own do not tell yet: then the first counter is a birth too.
+    pub(crate) fn expect(&mut self, step: i64) {
+        if self.step == 0 {
+            self.step = step;
+        }
+    }
+
     /// Whether none of its counters was ever seen.
     pub(crate) fn is_empty(&self) -> bool {
         self.counters.is_empty()

@@ -44,9 +44,10 @@ const SETTLED: i64 = 15_000;
 const FORGET: i64 = 15 * 86_400_000;
 const FORGET_IDLE: i64 = 3_600_000;
 
-/// The shortest and the longest span of time that is read at once, in milliseconds, and how many samples it should have.
-const SPANS: std::ops::RangeInclusive<i64> = 600_000..=86_400_000;
-const SAMPLES: std::ops::Range<usize> = 500_000..4_000_000;
+/// The shortest and the longest span of time that is read at once, in milliseconds, and how many samples it should
+/// have.
+const SPANS: std::ops::RangeInclusive<i64> = 600_000..=10_800_000;
+const SAMPLES: f64 = 2e6;
 
 /// Everything that is known of all targets.
 #[derive(Debug)]
@@ -110,8 +111,8 @@ impl Watch {
     ) -> Result<Vec<Said>, AnalyzerError> {
         let from = self.until.saturating_sub(LATE);
         let (mut by_target, samples) = gather(snapshot, &mut self.rules, keep, from, to)?;
-        self.pace(samples);
-        self.join(&mut by_target);
+        self.pace(samples, to.saturating_sub(self.until));
+        self.join(&mut by_target, from);
         let watched: usize = self.targets.values().map(Target::watched).sum();
         let mut look = Look {
             config: &self.config,
@@ -142,27 +143,33 @@ impl Watch {
         Ok(said)
     }
 
-    /// Reads more time at once while there is little in it, so that files are opened less often.
-    fn pace(&mut self, samples: usize) {
-        if samples < SAMPLES.start {
-            self.span = (self.span * 2).min(*SPANS.end());
-        } else if samples > SAMPLES.end {
-            self.span = (self.span / 2).max(*SPANS.start());
+    /// Reads more time at once while there is little in it, so that files are opened less often; up to twice as much as before.
+    fn pace(&mut self, samples: usize, time: i64) {
+        if time < self.span {
+            return; // less than was meant, as each look that is not behind
         }
+        let fits = (SAMPLES * time as f64 / samples.max(1) as f64).min(2.0 * self.span as f64);
+        self.span = (fits as i64).clamp(*SPANS.start(), *SPANS.end());
     }
 
     /// Readings of a process from outside that has the name of a job are news of the job's target, if that has but one:
     /// so they have its load, and it has a processor also while it does not answer.
-    fn join(&self, by_target: &mut BTreeMap<Labels, News>) {
+    fn join(&self, by_target: &mut BTreeMap<Labels, News>, from: i64) {
         let outside: Vec<Labels> =
             by_target.keys().filter(|labels| job_of_process(labels).is_some()).cloned().collect();
-        for process in outside {
-            let Some(job) = job_of_process(&process) else { continue };
-            let of_job = |labels: &&Labels| labels.get("job") == Some(job) && **labels != process;
-            let mut jobs: BTreeSet<Labels> = self.targets.keys().filter(of_job).cloned().collect();
+        for process in &outside {
+            let Some(job) = job_of_process(process) else { continue };
+            // Of two with one name nobody knows which is which.
+            if outside.iter().filter(|it| job_of_process(it) == Some(job)).count() > 1 {
+                continue;
+            }
+            let of_job = |labels: &&Labels| labels.get("job") == Some(job) && *labels != process;
+            let alive = self.targets.iter().filter(|(_, it)| it.closed() >= from - LATE);
+            let mut jobs: BTreeSet<Labels> =
+                alive.map(|(labels, _)| labels).filter(of_job).cloned().collect();
             jobs.extend(by_target.keys().filter(of_job).cloned());
             if let (1, Some(target)) = (jobs.len(), jobs.pop_first())
-                && let Some(news) = by_target.remove(&process)
+                && let Some(news) = by_target.remove(process)
             {
                 by_target.entry(target).or_default().join(news);
             }
@@ -213,6 +220,7 @@ pub(crate) fn finding(found: Found) -> Finding {
         kind: draft.kind,
         severity: draft.severity,
         raised: draft.severity,
+        worst: draft.severity,
         at,
         since: Timestamp(draft.since),
         updated: at,

@@ -72,7 +72,9 @@ pub(crate) fn replay(
         said = watch.estimates(at.millis());
     }
     let mut found = select(said, question, pattern.as_ref());
-    found.retain(|it| question.at.is_some() || it.at.millis() >= asked);
+    // What began before and goes on is an answer too.
+    let after = |it: &Finding| it.until.is_none_or(|until| until.millis() >= asked);
+    found.retain(|it| question.at.is_some() || after(it));
     Ok(found)
 }
 

@@ -54,9 +54,18 @@ impl Service {
         some.into_iter().filter(|it| *it).count()
     }
 
-    /// The process is another one: what the old one did not answer says nothing of it.
-    pub(crate) fn restarted(&mut self) {
-        self.saturation = None;
+    /// Forgets what was known of a signal. Returns whether something was found in it that goes on.
+    pub(crate) fn drop_signal(&mut self, kind: Kind) -> bool {
+        let signal =
+            |slot: &mut Option<Box<Baseline>>| slot.take().is_some_and(|it| it.active().is_some());
+        match kind {
+            Kind::Latency => signal(&mut self.latency),
+            Kind::Errors => signal(&mut self.errors),
+            Kind::Throughput => signal(&mut self.throughput),
+            Kind::CpuDrift => self.cost.take().is_some_and(|it| it.is_standing()),
+            Kind::Saturation => self.saturation.take().is_some_and(|it| it.is_standing()),
+            _ => false,
+        }
     }
 
     /// Takes one scrape.
@@ -133,8 +142,8 @@ impl Service {
     ) {
         let new = || Saturation::new(SaturationConfig::default());
         let Some(saturation) = made(&mut self.saturation, look, new) else { return };
-        // Whole cores: a runtime of one thread ends at one, and what used more has more.
-        saturation.set_capacity(of.cpu_peak.ceil().max(1.0));
+        // Whole cores: a runtime of one thread ends at one, give or take what is measured; what used more has more.
+        saturation.set_capacity((of.cpu_peak - 0.25).ceil().max(1.0));
         let was = saturation.is_standing();
         let reading = stats::saturation::Reading {
             cpu_cores: of.cpu_now,

@@ -4,6 +4,7 @@
 //! form. The file is a shortcut: without it, or if it was written by another version or for other settings, the same
 //! is learned from stored history.
 
+use super::rule::BUILTIN;
 use super::{Target, Watch};
 use crate::{AnalyzerConfig, AnalyzerError};
 use platform::durable::{self, AppendFile};
@@ -75,7 +76,9 @@ pub(crate) fn load(dir: &Path, config: &AnalyzerConfig) -> Option<Watch> {
 /// What the state depends on besides samples.
 fn settings(config: &AnalyzerConfig) -> u32 {
     let AnalyzerConfig { builtin, watch, false_alarms_per_series_day, .. } = config;
-    crc32c::crc32c(format!("{builtin} {watch:?} {false_alarms_per_series_day}").as_bytes())
+    crc32c::crc32c(
+        format!("{builtin} {BUILTIN:?} {watch:?} {false_alarms_per_series_day}").as_bytes(),
+    )
 }
 
 fn frame(of: &impl Serialize) -> Option<Vec<u8>> {

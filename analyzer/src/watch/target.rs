@@ -45,8 +45,10 @@ pub(crate) struct Target {
     latency_sum: Meter,
     latency_count: Meter,
     cpu: Meter,
-    /// The greatest processor rate while it answered, in cores.
+    /// The greatest processor rate of this process while it answered, in cores.
     cpu_peak: f64,
+    /// Whether it answered when it was asked last.
+    answers: bool,
     requests_source: Source,
     latency_source: Source,
     cpu_source: Source,
@@ -104,8 +106,10 @@ impl Look<'_> {
 }
 
 /// What came in one scrape.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Came {
+    /// Signals that another metric measures from now on, with what measured them before.
+    other: Vec<(Kind, String)>,
     restarted: bool,
     requests: bool,
     errors: bool,
@@ -207,10 +211,22 @@ impl Target {
         members: &[Member],
         look: &mut Look<'_>,
     ) {
+        let mut ended: Vec<(Kind, Subject)> = Vec::new();
+        for (kind, metric) in &came.other {
+            if self.service.drop_signal(*kind) {
+                ended.push((*kind, Subject::new(metric, &self.labels())));
+            }
+        }
         if came.restarted {
             self.gauges.values_mut().for_each(|gauge| gauge.restarted(time));
-            self.service.restarted();
+            self.cpu_peak = 0.0;
+            // What the old process did not answer says nothing of the new one.
+            if self.service.drop_signal(Kind::Saturation) {
+                ended.push((Kind::Saturation, self.own(Kind::Saturation)));
+            }
         }
+        let ended = ended.into_iter();
+        look.said.extend(ended.map(|(kind, subject)| Said::Ended { kind, subject, at: time }));
         let load = self.requests.rate(time);
         if came.requests {
             self.changes.traffic(time, load);
@@ -232,9 +248,13 @@ impl Target {
     /// Reads counters, limits and what says that something changed.
     fn read(&mut self, time: i64, scrape: &[Event], members: &[Member]) -> Came {
         let mut came = Came::default();
+        // Of what was not seen before, no more was born than there is of all.
+        let most = self.requests.rate(time).max(10.0);
+        let step = self.requests.step();
+        self.errors.expect(step);
         for event in scrape {
             let Some(Member { key, role }) = members.get(event.at as usize) else { continue };
-            self.count(event, key, role, &mut came);
+            self.count(event, key, role, most, &mut came);
             if role.limit {
                 self.limit(event, key);
             }
@@ -256,14 +276,20 @@ impl Target {
     }
 
     /// Adds the sample to the meters that it is of.
-    fn count(&mut self, event: &Event, key: &SeriesKey, role: &Role, came: &mut Came) {
+    fn count(&mut self, event: &Event, key: &SeriesKey, role: &Role, most: f64, came: &mut Came) {
         let Event { time, series, value, outside, .. } = *event;
         let of = |rules: &[std::sync::Arc<Rule>], detect: Detect| {
             let mut own = rules.iter().filter(|it| it.detect == detect && it.wants(&key.labels));
             own.next().cloned()
         };
         if let Some(rule) = of(&role.rules, Detect::Cpu) {
-            match self.cpu_source.choose(time, &key.metric, outside, &rule) {
+            let before = self.cpu_source.metric().to_owned();
+            let choice = self.cpu_source.choose(time, &key.metric, outside, &rule);
+            if choice == Choice::TakeAnew && !before.is_empty() && before != *key.metric {
+                let kinds = [Kind::CpuDrift, Kind::Saturation];
+                came.other.extend(kinds.map(|kind| (kind, before.clone())));
+            }
+            match choice {
                 Choice::Leave => {}
                 choice => {
                     anew(&mut self.cpu, choice);
@@ -273,13 +299,17 @@ impl Target {
             }
         }
         if let Some(rule) = of(&role.rules, Detect::Requests) {
-            match self.requests_source.choose(time, &key.metric, outside, &rule) {
+            let before = self.requests_source.metric().to_owned();
+            let choice = self.requests_source.choose(time, &key.metric, outside, &rule);
+            if choice == Choice::TakeAnew && !before.is_empty() && before != *key.metric {
+                let kinds = [Kind::Errors, Kind::Throughput];
+                came.other.extend(kinds.map(|kind| (kind, before.clone())));
+            }
+            match choice {
                 Choice::Leave => {}
                 choice => {
                     anew(&mut self.requests, choice);
                     anew(&mut self.errors, choice);
-                    // Of what was not seen before, no more was born than there is of all.
-                    let most = self.requests.rate(time).max(10.0);
                     self.requests.take(time, series, value, most);
                     came.requests = true;
                     if counts_errors(key) {
@@ -293,7 +323,13 @@ impl Target {
         for (end, rules, counts) in ends {
             let Some(rule) = of(rules, Detect::Latency) else { continue };
             let base = key.metric.strip_suffix(end).unwrap_or(&key.metric);
-            match self.latency_source.choose(time, base, outside, &rule) {
+            let before = self.latency_source.metric().to_owned();
+            let choice = self.latency_source.choose(time, base, outside, &rule);
+            if choice == Choice::TakeAnew && !before.is_empty() && before != *base {
+                let kinds = [Kind::Latency];
+                came.other.extend(kinds.map(|kind| (kind, before.clone())));
+            }
+            match choice {
                 Choice::Leave => {}
                 choice => {
                     anew(&mut self.latency_sum, choice);
@@ -339,12 +375,14 @@ impl Target {
         look: &mut Look<'_>,
     ) {
         let known = self.gauges.get(&event.series).map(|gauge| gauge.limits_known);
+        if known.is_none() && !look.take() {
+            return;
+        }
         // Looked for again only when there are others.
         let series = (known != Some(self.limits_changed))
             .then(|| rules.iter().map(|rule| self.limit_series(rule, key)).collect::<Vec<_>>());
         let gauge = match self.gauges.entry(event.series) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(_) if !look.take() => return,
             Entry::Vacant(new) => new.insert(Gauge::new(key, rules, look.config)),
         };
         if let Some(series) = series {
@@ -376,7 +414,8 @@ impl Target {
         // A scrape with requests and without a counter of errors says that there was none.
         let errors = if came.errors { self.errors.rate(time) } else { 0.0 };
         let cpu = self.cpu.rate(time);
-        if came.up == Some(true) || (came.cpu && came.up.is_none()) {
+        self.answers = came.up.unwrap_or(self.answers);
+        if came.cpu && self.answers {
             self.cpu_peak = self.cpu_peak.max(cpu);
         }
         let known = |came: bool, value: f64| if came { value } else { f64::NAN };
@@ -384,7 +423,10 @@ impl Target {
         let reading = Reading {
             load: requests,
             requests: known(came.requests, requests),
-            error_ratio: known(came.requests && requests > 0.0, (errors / requests).min(1.0)),
+            error_ratio: known(
+                came.requests && requests > 0.0 && errors.is_finite(),
+                (errors / requests).min(1.0),
+            ),
             latency: known(came.latency, latency),
             cpu: known(came.cpu, cpu),
             cpu_now: cpu,
@@ -411,6 +453,14 @@ impl Target {
             _ => self.requests_source.metric(),
         };
         Subject::new(if metric.is_empty() { "up" } else { metric }, &self.labels())
+    }
+
+    /// The share of errors now, and what its detector expects.
+    #[cfg(test)]
+    pub(super) fn error_ratios(&self) -> (f64, f64) {
+        let now = self.errors.rate(self.closed()) / self.requests.rate(self.closed());
+        let expected = self.service.errors.as_ref().and_then(|it| it.expected());
+        (now, expected.map_or(0.0, |(middle, _, _)| middle))
     }
 
     /// What each detector estimates at `at`, whether it would raise it or not.

@@ -318,6 +318,7 @@ fn a_process_read_from_outside_is_the_target_of_its_name_and_its_end_of_speed_is
         let hung = second >= 200;
         cpu += if hung { 0.98 } else { 0.2 };
         given.put(second, "process_cpu_seconds_total", &process, cpu);
+        given.put(second, "process_start_time_seconds", &process, 1e9);
         given.put(second, "up", &process, 1.0);
         if second % 5 == 0 && !hung {
             given.put(second, "up", &APP, 1.0);
@@ -336,6 +337,32 @@ fn a_process_read_from_outside_is_the_target_of_its_name_and_its_end_of_speed_is
     assert_eq!(found.draft.kind, Kind::Saturation);
     let after = (found.draft.at - given.start) / 1000 - 200;
     assert!((0..=30).contains(&after), "{after} s after it hung");
+    // Another process: what the old one did not answer is over.
+    given.look(&mut watch, 300);
+    given.put(301, "process_start_time_seconds", &process, 1.1e9);
+    let [Said::Ended { kind: Kind::Saturation, subject, .. }] = &given.look(&mut watch, 320)[..]
+    else {
+        panic!("it did not end")
+    };
+    assert_eq!(*subject, found.subject);
+}
+
+#[test]
+fn the_first_error_is_counted_as_one_and_not_as_all() {
+    let given = Given::new();
+    let mut watch = Watch::new(config(), given.start);
+    let with = |code: &'static str| [("job", "app"), ("instance", "a:1"), ("code", code)];
+    for n in 0..20_i64 {
+        given.put(n * 10, "app_requests_total", &with("200"), 1000.0 * n as f64);
+        if n >= 15 {
+            given.put(n * 10, "app_requests_total", &with("500"), 5.0 * (n - 14) as f64);
+        }
+    }
+    given.look(&mut watch, 400);
+    let target = watch.targets.values().next().unwrap();
+    let (errors, expected) = target.error_ratios();
+    assert!((errors - 0.5 / 100.5).abs() < 1e-9, "{errors}");
+    assert!(expected < 0.01, "{expected}");
 }
 
 #[test]

@@ -94,7 +94,11 @@ proptest! {
                 cost.accept();
             }
         }
-        (leak.estimate(), growth.forecast(), cost.estimate(), novelty.estimate(), saturation.estimate());
+        prop_assert!(leak.estimate().is_none_or(|it| !it.floor.is_nan()));
+        prop_assert!(growth.forecast().is_none_or(|it| !it.rate_per_day.mid.is_nan()));
+        prop_assert!(cost.estimate().is_none_or(|it| !it.ratio.is_nan()));
+        prop_assert!(novelty.estimate().is_none_or(|it| !it.mid.is_nan()));
+        prop_assert!(saturation.estimate().is_none_or(|it| it.at >= it.since));
         signals.iter().for_each(|signal| { signal.estimate(); });
         let history: Vec<(i64, f64)> = rows.iter().map(|(time, value, _)| (*time, *value)).collect();
         if let Ok(ahead) = forecast(&history, 200) {
