@@ -11,7 +11,7 @@
 //!    batch jobs and wandering heaps set this bar themselves);
 //! 3. a line is likelier than growth that dies out before the limit (caches, warm-up), with time
 //!    constants up to a day;
-//! 4. it has lasted a third of the time that is left to the limit, or 20 h;
+//! 4. it has lasted a quarter of the time that is left to the limit, or 20 h;
 //! 5. it cannot be the first cycle of a collector or of a day that was not seen yet.
 //!
 //! Sources: Granger and Newbold 1974 (doi:10.1016/0304-4076(74)90034-7) for the random-walk null;

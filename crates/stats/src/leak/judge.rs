@@ -6,9 +6,9 @@ use super::ring::Blocks;
 use super::trend::{MIN_STEPS, Trend, hinge, trend};
 
 const HOUR_S: f64 = 3600.0;
-/// Growth must last this share of the time that is left: alarms then come at a quarter of the
+/// Growth must last this share of the time that is left: alarms then come at a fifth of the
 /// way, and a cache whose filling would reach the limit has lost enough speed to be told.
-const CONFIRM_SHARE: f64 = 0.33;
+const CONFIRM_SHARE: f64 = 0.25;
 /// Least odds of growth to the limit against growth that ends, at thresholds for 0.002 a day:
 /// "strong" on Jeffreys' scale of evidence starts at 10 (see Kass and Raftery 1995,
 /// doi:10.2307/2291091).
@@ -30,8 +30,6 @@ const GROWTH_LEAST: f64 = 0.03;
 const CYCLE_MAX_S: f64 = 12.0 * HOUR_S;
 /// Stretches shorter than this see cycles of small heaps only.
 const SHORT_S: f64 = 300.0;
-/// Share of the time that is left for those: a leak of minutes leaves no time to wait.
-const CONFIRM_SHORT: f64 = 0.25;
 /// Fills of minutes (code, pools, buffers) seldom add more than this multiple of the first floor.
 const FILL_SHORT: f64 = 2.0;
 /// History to have before a stretch is believed: this many times its length, at most a day, so
@@ -156,11 +154,10 @@ fn judge(blocks: &Blocks, mut trend: Trend, context: &Context, all: bool) -> Opt
     let odds = trend.odds(limit - ascent.peak, up, blocks.block_s, fill);
     let enough = (ROOM_SHARE * (limit - start)).min(GROWTH_ENOUGH * start.abs());
     let enough = enough.max(GROWTH_LEAST * floor.abs());
-    let share = if short { CONFIRM_SHORT } else { CONFIRM_SHARE };
     let grows = rises
         && odds >= context.odds
         && trend.growth >= enough
-        && trend.span_s >= (share * left.0).min(CONFIRM_MAX_S);
+        && trend.span_s >= (CONFIRM_SHARE * left.0).min(CONFIRM_MAX_S);
     let near = context.limit.is_some() && floor >= EXHAUSTED * limit;
     let leaks = grows
         && trend.growth >= DRAWDOWN_FACTOR * context.fall
