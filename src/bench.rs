@@ -83,16 +83,8 @@ struct DetectArgs {
 }
 
 fn time(text: &str) -> Result<Timestamp, String> {
-    #[derive(serde::Deserialize)]
-    struct Human(#[serde(with = "model::time::human_duration")] Duration);
-    let age = || {
-        let text = serde_json::Value::from(text.replace(' ', ""));
-        serde_json::from_value::<Human>(text)
-            .ok()
-            .map(|Human(age)| Clock::system().now().minus(age))
-    };
     let unknown = || "neither a time in RFC 3339 nor an age such as '7 days'".to_owned();
-    Timestamp::parse(text).or_else(age).ok_or_else(unknown)
+    Timestamp::parse_or_age(text, Clock::system().now()).ok_or_else(unknown)
 }
 
 impl DetectArgs {

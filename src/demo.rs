@@ -21,18 +21,11 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "DIR", default_value = "forerunner-data")]
     data_dir: PathBuf,
     /// End by itself after this time, such as 30s
-    #[arg(long = "for", value_name = "DURATION", value_parser = humantime)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = model::time::parse_duration)]
     for_time: Option<Duration>,
     /// Requests a second sent to the gateway
     #[arg(long, default_value_t = 65.0, value_parser = rate)]
     rate: f64,
-}
-
-fn humantime(text: &str) -> Result<Duration, String> {
-    #[derive(serde::Deserialize)]
-    struct Human(#[serde(with = "model::time::human_duration")] Duration);
-    let value = toml::Value::String(text.to_owned());
-    value.try_into().map(|Human(duration)| duration).map_err(|error| error.to_string())
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -49,6 +49,11 @@ impl Timestamp {
         }
     }
 
+    /// As [`Timestamp::parse`], or an age such as `2 hours` before `now`.
+    pub fn parse_or_age(text: &str, now: Self) -> Option<Self> {
+        Self::parse(text).or_else(|| Some(now.minus(parse_duration(text).ok()?)))
+    }
+
     /// This time plus `step`, saturating.
     pub fn plus(self, step: Duration) -> Self {
         Self(self.0.saturating_add(duration_millis(step)))
@@ -102,6 +107,16 @@ pub mod optional_duration {
     }
 }
 
+/// The duration that `text` gives: `250ms`, `7 days`.
+///
+/// # Errors
+/// In words, with the text and a good example.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    // A number and its unit may be apart.
+    humantime::parse_duration(&text.replace(' ', ""))
+        .map_err(|cause| format!("{text:?} is no duration such as \"10s\" or \"250ms\": {cause}"))
+}
+
 /// Durations in configuration files: `250ms`, `10s`, `1h 30m`. Use with `#[serde(with = …)]`.
 pub mod human_duration {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
@@ -110,11 +125,7 @@ pub mod human_duration {
     /// Reads `10s` and the like; the error names the text and a good example.
     pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(input)?;
-        humantime::parse_duration(&text).map_err(|cause| {
-            D::Error::custom(format!(
-                "{text:?} is no duration such as \"10s\" or \"250ms\": {cause}"
-            ))
-        })
+        super::parse_duration(&text).map_err(D::Error::custom)
     }
 
     /// Writes the form that [`deserialize`] reads.

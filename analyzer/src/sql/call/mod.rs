@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::ast::{
     Value, VisitMut, VisitorMut,
 };
 use model::Timestamp;
+use model::time::parse_duration;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -186,8 +187,7 @@ impl Taker<'_> {
             ("at", value) => call.at = Some(self.time(value)?),
             ("limit", Literal::Number(limit)) if limit.is_finite() => call.limit = Some(limit),
             ("horizon", Literal::Text(text)) if call.function == Function::Forecast => {
-                let horizon = duration(&text).ok_or("is no duration such as '7 days'")?;
-                call.horizon = Some(horizon);
+                call.horizon = Some(parse_duration(&text)?);
             }
             ("metric" | "labels" | "limit" | "horizon", value) => {
                 return Err(format!("{value:?} is not of its type"));
@@ -242,11 +242,9 @@ impl Taker<'_> {
     fn time(&self, value: Literal) -> Result<Timestamp, String> {
         match value {
             Literal::Number(millis) => Ok(Timestamp(millis as i64)),
-            Literal::Text(text) => Timestamp::parse(&text)
-                .or_else(|| Some(self.now.minus(duration(&text)?)))
-                .ok_or_else(|| {
-                    format!("{text:?} is neither a time in RFC 3339 nor an age such as '2 hours'")
-                }),
+            Literal::Text(text) => Timestamp::parse_or_age(&text, self.now).ok_or_else(|| {
+                format!("{text:?} is neither a time in RFC 3339 nor an age such as '2 hours'")
+            }),
             Literal::Null => Ok(self.now),
         }
     }
@@ -271,11 +269,4 @@ fn parse_labels(text: &str) -> Result<BTreeMap<String, String>, String> {
         Some((name.trim().to_owned(), value.trim().trim_matches('"').to_owned()))
     };
     pairs.map(|text| pair(text).ok_or_else(|| format!("{text:?} is not name=value"))).collect()
-}
-
-fn duration(text: &str) -> Option<Duration> {
-    #[derive(serde::Deserialize)]
-    struct Human(#[serde(with = "model::time::human_duration")] Duration);
-    let value = serde_json::json!(text.replace(' ', ""));
-    serde_json::from_value::<Human>(value).ok().map(|Human(duration)| duration)
 }

@@ -1,6 +1,7 @@
 //! Daily and weekly profile of a series from a ring of half-hour means (14 days), classical
 //! decomposition with medians (moving daily mean, median seasonal, weekly term from the same time
 //! a week ago). No calendar is assumed: the working days and the weekend are those of last week.
+use crate::order::median;
 use serde::{Deserialize, Serialize};
 
 /// Width of a bin: short enough for a nightly batch window, long enough to average noise.
@@ -154,7 +155,7 @@ impl Season {
                 n += 1;
             }
         }
-        let m = median(rest.get_mut(..n).unwrap_or_default());
+        let m = median(rest.get_mut(..n).unwrap_or_default()).unwrap_or(f64::NAN);
         if let Some(s) = self.shape.get_mut(bin.rem_euclid(PER_DAY) as usize) {
             *s = if m.is_finite() { m as f32 } else { UNKNOWN };
         }
@@ -186,7 +187,7 @@ impl Season {
         if n <= HALF as usize {
             return f64::NAN;
         }
-        median(v.get_mut(..n).unwrap_or_default())
+        median(v.get_mut(..n).unwrap_or_default()).unwrap_or(f64::NAN)
     }
 
     /// Expected value at `time_ms` (in the bin last advanced to); `None` before a day is known.
@@ -198,15 +199,5 @@ impl Season {
         let next = if next.is_nan() { here } else { next };
         let v = self.week? + here + frac.abs() * (next - here);
         v.is_finite().then_some(v)
-    }
-}
-
-/// Median of a short slice, NaN when empty; sorts in place.
-pub(crate) fn median(v: &mut [f64]) -> f64 {
-    v.sort_unstable_by(f64::total_cmp);
-    let n = v.len();
-    match (v.get(n / 2), v.get(n.saturating_sub(1) / 2)) {
-        (Some(a), Some(b)) => (a + b) / 2.0,
-        _ => f64::NAN,
     }
 }

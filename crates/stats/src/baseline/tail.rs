@@ -1,7 +1,7 @@
 //! Threshold for a budget of false alarms from the tail of a score's own hourly maxima: peaks over
 //! threshold with an exponential tail (the Gumbel domain, Pickands 1975,
 //! doi:10.1214/aos/1176343003), predictive quantile, and a prior for the first days.
-use super::season::median;
+use crate::order::median;
 use serde::{Deserialize, Serialize};
 
 /// Share of hourly maxima that make the tail.
@@ -99,7 +99,7 @@ impl Tail {
             let (_, &mut u, over) = v.select_nth_unstable_by(cut, f64::total_cmp);
             start = u;
             // the median excess, so that a fault in the past does not raise the threshold
-            excess = (median(over) - u) / std::f64::consts::LN_2;
+            excess = (median(over).unwrap_or(f64::NAN) - u) / std::f64::consts::LN_2;
         }
         let m0 = SHARE * PRIOR_HOURS;
         self.weight = m + m0;

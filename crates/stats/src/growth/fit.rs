@@ -5,6 +5,7 @@
 //! sum of squares most; the test corrects for lag-1 autocorrelation.
 
 use super::shift;
+use crate::order::median;
 
 /// Hours in a day.
 pub(super) const DAY: usize = 24;
@@ -80,15 +81,6 @@ pub(super) fn cumulate(driver: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let n = values.len();
-    match (values.get(n / 2), values.get(n.saturating_sub(1) / 2)) {
-        (Some(a), Some(b)) => 0.5 * (a + b),
-        _ => 0.0,
-    }
-}
-
 /// Time-of-day shape: the median over the last seven days of value minus its centred daily mean,
 /// less the driver's own daily shape at the local growth rate.
 pub(super) fn season(first: i64, y: &[f64], cum: &[f64]) -> [f64; DAY] {
@@ -111,7 +103,7 @@ pub(super) fn season(first: i64, y: &[f64], cum: &[f64]) -> [f64; DAY] {
         per_hour[hour_of_day(first, i)].push(centred(y, i) - rate * centred(cum, i));
     }
     for (o, v) in out.iter_mut().zip(&mut per_hour) {
-        *o = median(v);
+        *o = median(v).unwrap_or(0.0);
     }
     let mean = out.iter().sum::<f64>() / DAY as f64;
     out.iter_mut().for_each(|o| *o -= mean);

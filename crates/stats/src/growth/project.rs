@@ -2,6 +2,7 @@
 
 use super::fit::{self, DAY, Fit};
 use super::week::{self, Week};
+use crate::order::normal_tail;
 
 /// Hours in a week.
 const WEEK: i64 = 7 * DAY as i64;
@@ -272,22 +273,10 @@ impl Model {
         // A spike at "no growth" in the prior: what is not told from zero does not extrapolate.
         let z = (self.fit.rate / se).max(0.0);
         let grows = 1.0 / (1.0 + (-0.5 * (z.min(30.0).powi(2) - 6.0)).exp());
-        grows * normal_cdf((self.fit.rate - need / served.max(1e-300)) / sd)
+        grows * normal_tail((need / served.max(1e-300) - self.fit.rate) / sd)
     }
 }
 
 fn by_day(week: &Week, hour: i64) -> f64 {
     week.by_day[hour.div_euclid(24).rem_euclid(7) as usize]
-}
-
-/// Standard normal distribution function (Abramowitz and Stegun 7.1.26, error under 1e-7).
-fn normal_cdf(z: f64) -> f64 {
-    let x = z.abs() / std::f64::consts::SQRT_2;
-    let t = 1.0 / (1.0 + 0.327_591_1 * x);
-    let poly = t
-        * (0.254_829_592
-            + t * (-0.284_496_736
-                + t * (1.421_413_741 + t * (-1.453_152_027 + t * 1.061_405_429))));
-    let upper = 0.5 * poly * (-x * x).exp();
-    if z >= 0.0 { 1.0 - upper } else { upper }
 }

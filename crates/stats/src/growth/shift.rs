@@ -1,6 +1,7 @@
 //! One-off jumps of level (a big copy, a clean-up) that must not be read as growth.
 
 use super::fit::Point;
+use crate::order::{median, spread};
 
 /// Hours on each side whose means are compared: longer than a compaction, shorter than a day.
 const SIDE: usize = 12;
@@ -10,16 +11,6 @@ const BEYOND: f64 = 8.0;
 const SUDDEN: f64 = 0.75;
 /// Most jumps taken out of four weeks: what comes more often is how the resource lives.
 const MOST: usize = 4;
-/// MAD to standard deviation of a normal.
-const MAD: f64 = 1.482_6;
-
-fn median(values: &mut [f64]) -> f64 {
-    let mid = values.len() / 2;
-    if values.is_empty() {
-        return 0.0;
-    }
-    *values.select_nth_unstable_by(mid, f64::total_cmp).1
-}
 
 /// Difference of the means of `SIDE` hours after and before each point that has both.
 fn differences(points: &[Point]) -> Vec<f64> {
@@ -41,8 +32,8 @@ pub(super) fn remove(points: &mut [Point]) {
     }
     for _ in 0..MOST {
         let d = differences(points);
-        let usual = median(&mut d.clone());
-        let spread = MAD * median(&mut d.iter().map(|v| (v - usual).abs()).collect::<Vec<_>>());
+        let usual = median(&mut d.clone()).unwrap_or(0.0);
+        let wide = spread(&mut d.clone()).unwrap_or(0.0);
         let largest = d.iter().map(|v| v - usual).enumerate();
         let Some((k, size)) = largest.max_by(|a, b| a.1.abs().total_cmp(&b.1.abs())) else {
             return;
@@ -50,7 +41,7 @@ pub(super) fn remove(points: &mut [Point]) {
         let i = k + SIDE; // first point after the jump
         let at = |j: usize| points.get(j).map_or(0.0, |p| p.2);
         let sudden = (at(i + 1) - at(i - 2)) / size;
-        if spread <= 0.0 || size.abs() < BEYOND * spread || sudden < SUDDEN {
+        if wide <= 0.0 || size.abs() < BEYOND * wide || sudden < SUDDEN {
             return;
         }
         points.iter_mut().take(i).for_each(|p| p.2 += size);

@@ -4,6 +4,7 @@ use super::LeakConfig;
 use super::limit::{LimitSource, ascent, time_to};
 use super::ring::Blocks;
 use super::trend::{MIN_STEPS, Trend, hinge, trend};
+use crate::order::normal_quantile;
 
 const HOUR_S: f64 = 3600.0;
 /// Growth must last this share of the time that is left: alarms then come at a fifth of the
@@ -193,10 +194,7 @@ fn beyond_first_cycle(blocks: &Blocks, trend: &Trend, context: &Context) -> bool
 /// of which the other rules pass few; that the two cancel was measured on healthy series.
 pub(crate) fn quantile(config: &LeakConfig) -> f64 {
     let p = (STRICTER * config.sensitivity).clamp(1e-9, 0.2);
-    // Abramowitz and Stegun 26.2.23, error below 4.5e-4.
-    let u = (-2.0 * p.ln()).sqrt();
-    u - (2.515_517 + u * (0.802_853 + u * 0.010_328))
-        / (1.0 + u * (1.432_788 + u * (0.189_269 + u * 0.001_308)))
+    normal_quantile(1.0 - p)
 }
 
 /// Least odds from the budget; the square root halves the odds for a fourfold budget.
