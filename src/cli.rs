@@ -39,6 +39,10 @@ enum Command {
     /// Write a report to a file
     #[cfg(feature = "monitor")]
     Report(crate::report::ReportArgs),
+    /// Check and test rule files
+    #[cfg(feature = "monitor")]
+    #[command(subcommand)]
+    Rules(crate::rules::RulesCommand),
     /// Measure this program against the peers that are installed, on the same data
     #[cfg(feature = "monitor")]
     Bench(crate::bench::BenchArgs),
@@ -139,6 +143,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Import(args) => crate::exchange::import::run(args),
         #[cfg(feature = "monitor")]
         Command::Report(args) => crate::report::run(args),
+        #[cfg(feature = "monitor")]
+        Command::Rules(command) => crate::rules::run(command),
         #[cfg(feature = "monitor")]
         Command::Bench(args) => crate::bench::run(args),
         #[cfg(feature = "monitor")]

@@ -27,6 +27,9 @@ pub(crate) struct Config {
     /// What is watched for leaks, drift and anomalies.
     #[cfg(feature = "monitor")]
     pub(crate) analyzer: analyzer::AnalyzerConfig,
+    /// Who is told of what, and what is done about it.
+    #[cfg(feature = "monitor")]
+    pub(crate) alerts: alerts::AlertsConfig,
     /// Limits of queries.
     #[cfg(feature = "monitor")]
     pub(crate) query: analyzer::QueryConfig,
@@ -47,10 +50,38 @@ pub(crate) struct ApiConfig {
     pub(crate) listen: SocketAddr,
     /// A file with the token that clients must send as `Authorization: Bearer …`. Default none.
     pub(crate) token_file: Option<PathBuf>,
+    /// More tokens, each with a name for the audit and a role.
+    pub(crate) token: Vec<TokenConfig>,
+    /// Whether the monitor scrapes itself, unless a scrape job is named `monitor`. Default yes.
+    pub(crate) scrape_self: bool,
     /// Largest request body. Default 1 MiB.
     pub(crate) max_body_size: Bytes,
     /// Largest remote-write request, uncompressed. Default 32 MiB.
     pub(crate) max_push_size: Bytes,
+}
+
+/// What a token allows.
+#[cfg(feature = "monitor")]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// To ask.
+    Read,
+    /// To ask, to send samples, to silence, to acknowledge, to switch.
+    Operate,
+}
+
+/// A token.
+#[cfg(feature = "monitor")]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TokenConfig {
+    /// Whose it is.
+    pub(crate) name: String,
+    /// A file with the token.
+    pub(crate) file: PathBuf,
+    /// `read` or `operate`.
+    pub(crate) role: Role,
 }
 
 #[cfg(feature = "monitor")]
@@ -59,6 +90,8 @@ impl Default for ApiConfig {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9490)),
             token_file: None,
+            token: Vec::new(),
+            scrape_self: true,
             max_body_size: Bytes::mebi(1),
             max_push_size: Bytes::mebi(32),
         }
@@ -94,7 +127,8 @@ impl Config {
         let mut faults = Vec::new();
         #[cfg(feature = "monitor")]
         {
-            if !self.api.listen.ip().is_loopback() && self.api.token_file.is_none() {
+            let tokens = self.api.token_file.is_some() || !self.api.token.is_empty();
+            if !self.api.listen.ip().is_loopback() && !tokens {
                 let listen = self.api.listen;
                 faults.push(format!("api.listen {listen} is open to others: set api.token_file, or listen on 127.0.0.1"));
             }
@@ -102,6 +136,7 @@ impl Config {
             faults.extend(self.store.faults());
             faults.extend(self.query.faults());
             faults.extend(self.analyzer.faults());
+            faults.extend(self.alerts.faults());
         }
         #[cfg(feature = "gateway")]
         faults.extend(self.gateway.faults());
@@ -127,6 +162,16 @@ mod tests {
         example.collector.process.clear();
         example.analyzer.watch.clear();
         example.watchdog.child.clear();
+        example.api.token.clear();
+        example.alerts = alerts::AlertsConfig {
+            receiver: Vec::new(),
+            route: Vec::new(),
+            inhibit: Vec::new(),
+            maintenance: Vec::new(),
+            heartbeat: None,
+            runbook: Vec::new(),
+            ..example.alerts
+        };
         example.gateway.tool.clear();
         defaults.gateway.tool.clear();
         assert_eq!(example, defaults);
@@ -143,6 +188,8 @@ mod tests {
             ("store", "store"),
             ("query", "query"),
             ("analyzer", "analyzer"),
+            ("alerts", "alerts"),
+            ("alerts.remediation", "alerts.remediation"),
             ("gateway", "gateway"),
             ("watchdog", "watchdog"),
         ] {

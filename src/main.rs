@@ -6,6 +6,7 @@
 //! - `role/`: gateway, monitor and watchdog, each builds and runs one process
 //! - `api/`: the monitor's HTTP interface
 //! - `query/`: SQL from the command line, from a monitor or from files
+//! - `wire`: the only translations between rooms; `rules`: rule files checked and tested
 //! - `exchange/`: samples from files and to files
 //! - `bench`: measured against peers; `demo`: all three roles on built-in defaults under a modest load
 
@@ -25,6 +26,10 @@ mod query;
 #[cfg(feature = "monitor")]
 mod report;
 mod role;
+#[cfg(feature = "monitor")]
+mod rules;
+#[cfg(feature = "monitor")]
+mod wire;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tracing::warn;
 
 /// The journal, in the folder of the analyzer.
@@ -45,6 +46,7 @@ struct Shared {
     /// Held for the whole of a change, so that lines are written in the order of changes. Readers do not wait for it.
     journal: Mutex<Option<Journal>>,
     kept: Mutex<Kept>,
+    changed: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -131,7 +133,8 @@ impl Findings {
             max: config.max_findings,
             tickets_per_week: config.tickets_per_service_week,
         };
-        Self(Arc::new(Shared { journal: Mutex::new(None), kept: Mutex::new(kept) }))
+        let changed = watch::Sender::new(0);
+        Self(Arc::new(Shared { journal: Mutex::new(None), kept: Mutex::new(kept), changed }))
     }
 
     /// The newest first.
@@ -145,6 +148,11 @@ impl Findings {
         kept.all.values().rev().filter(|it| wanted(it)).take(most).cloned().collect()
     }
 
+    /// Hears of each change.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
     /// Makes a change, and writes it down when readers may go on.
     fn change<T>(&self, change: impl FnOnce(&mut Kept) -> T) -> T {
         let mut journal = self.0.journal.lock();
@@ -153,6 +161,7 @@ impl Findings {
             let done = change(&mut kept);
             (done, std::mem::take(&mut kept.lines))
         };
+        self.0.changed.send_modify(|number| *number += 1);
         let Some(journal) = journal.as_mut() else { return done };
         let most = 4 * self.0.kept.lock().max.max(16);
         let written = match &mut journal.file {

@@ -10,6 +10,7 @@
 //! - `sql/table`: the columns of each table; `sql/scan`: from snapshot to record batches
 //! - `sql/pushdown`: which filters the store can answer itself
 //! - `sql/functions`: aggregates over (time, value); `sql/call`: the detectors as table functions
+//! - `sql/given`: tables of other rooms, handed in; `sql/found`, `sql/kept`, `sql/about`: our own
 //! - `sql/encode`: answers as table, CSV, JSON and Arrow; `parquet_files`: answers to and rows from Parquet files
 //! - `sql/direct/`: small and common questions without the engine
 
@@ -33,4 +34,5 @@ pub use forecast::capacity::{Capacity, Resource};
 pub use forecast::kept::{Coverage, Forecasts, Kept};
 pub use parquet_files::{ParquetWriter, read_parquet};
 pub use sql::encode::Format;
+pub use sql::given::{Column, Columns, Given};
 pub use sql::session::{Answer, Query};

@@ -2,7 +2,8 @@
 
 use super::Place;
 use crate::exit::{self, Failure};
-use crate::role::monitor::{ADDRESS, FINDINGS};
+use crate::role::monitor::{ADDRESS, ALERTS, FINDINGS};
+use crate::wire;
 use analyzer::{
     AnalyzerConfig, Capacity, Findings, Forecasts, Format, Query, QueryConfig, QueryError,
 };
@@ -59,7 +60,10 @@ impl Source {
                 let forecasts =
                     Forecasts::open(&dir.join(FINDINGS), false).map_err(exit::with(exit::DATA))?;
                 let limits = QueryConfig::default();
-                let query = Query::with_findings(limits, reader, config, findings, forecasts);
+                let desk = alerts::Desk::read(&dir.join(ALERTS), Clock::system())
+                    .map_err(exit::with(exit::DATA))?;
+                let own = (findings, forecasts);
+                let query = Query::with_findings(limits, reader, config, own, wire::tables(desk));
                 Ok(Self::Files(Box::new(query.map_err(exit::with(exit::SOFTWARE))?)))
             }
             Err(StoreError::Platform(PlatformError::Locked { holder, .. })) => {

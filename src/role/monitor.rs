@@ -6,14 +6,19 @@ use crate::api::{self, Api};
 use crate::cli::RoleArgs;
 use crate::config::Config;
 use crate::exit::{self, Failure};
+use crate::wire;
+use alerts::{Alerts, Parts, SignalSender, Signals};
 use analyzer::{Analyzer, Findings, Forecasts, Query};
-use collector::{Collector, RemoteWrite, TargetBoard};
+use collector::{Collector, CollectorConfig, RemoteWrite, ScrapeConfig, TargetBoard};
 use runtime::{Clock, Tasks};
 use serde_json::json;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Opened, StoreError};
+use store::{Opened, Reader, StoreError, Upkeep};
 use telemetry::Registry;
+use tokio::sync::watch;
 use tracing::info;
 
 /// For tasks to end after stop was requested; the demo and the watchdog wait a little longer.
@@ -25,54 +30,49 @@ pub(crate) const ADDRESS: &str = "monitor.address";
 /// The folder in the data directory with what the analyzer found and knows.
 pub(crate) const FINDINGS: &str = "analyzer";
 
+/// The folder in the data directory with alerts and what was done about them.
+pub(crate) const ALERTS: &str = "alerts";
+
+/// Where a watchdog of the same configuration keeps its journal.
+fn watchdog_dir(config: &Config) -> Option<PathBuf> {
+    #[cfg(feature = "watchdog")]
+    return (!config.watchdog.child.is_empty()).then(|| config.watchdog.dir.clone());
+    #[cfg(not(feature = "watchdog"))]
+    return config.alerts.remediation.watchdog_dir.clone();
+}
+
+/// Adds the monitor itself to what is scraped, unless a job has its name.
+fn scrape_self(config: &Config, address: SocketAddr, collecting: &mut CollectorConfig) {
+    let named = collecting.scrape.iter().any(|it| it.job == "monitor");
+    if named || !config.api.scrape_self {
+        return;
+    }
+    let reach = if address.ip().is_unspecified() {
+        SocketAddr::from(([127, 0, 0, 1], address.port()))
+    } else {
+        address
+    };
+    let mut own = ScrapeConfig::of("monitor", reach.to_string());
+    own.bearer_token_file = api::Access::file_to_read(&config.api);
+    collecting.scrape.push(own);
+}
+
 pub(crate) fn run(args: RoleArgs) -> Result<(), Failure> {
     let config = Config::load_or_default(args.config.as_deref())?;
     telemetry::trace::start("info");
     block_on(serve(config, args))
 }
 
-async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
-    let stop = stop_on_request(args.with_parent);
-    let registry = Registry::new();
-    expose_process(&registry, "monitor");
-    let listener = api::bind(&config.api).await?;
-    let address = listener.local_addr().map_err(exit::with(exit::SYSTEM))?;
-    let token = api::read_token(&config.api)?;
-    let (store_config, store_registry) = (config.store.clone(), registry.clone());
-    let opening = tokio::task::spawn_blocking(move || {
-        store::open(store_config, Clock::system(), &store_registry)
-    });
-    let opened = opening.await.map_err(exit::with(exit::SOFTWARE))?;
-    let Opened { writer, reader, upkeep, .. } = opened.map_err(exit::with(exit::UNAVAILABLE))?;
-    let findings_dir = config.store.dir.join(FINDINGS);
-    let findings =
-        Findings::open(&findings_dir, &config.analyzer).map_err(exit::with(exit::UNAVAILABLE))?;
-    let forecasts = Forecasts::open(&findings_dir, true).map_err(exit::with(exit::UNAVAILABLE))?;
-    let query = Query::with_findings(
-        config.query.clone(),
-        reader.clone(),
-        config.analyzer.clone(),
-        findings.clone(),
-        forecasts.clone(),
-    )
-    .map_err(exit::with(exit::SOFTWARE))?;
-    let board = TargetBoard::new();
-    let max_push = config.api.max_push_size.as_usize();
-    let remote_write = RemoteWrite::new(writer.clone(), Clock::system(), max_push, &registry);
-    let api = Api {
-        query,
-        findings: findings.clone(),
-        remote_write,
-        max_push,
-        board: board.clone(),
-        registry: registry.clone(),
-        token,
-        clock: Clock::system(),
-    };
+async fn open_store(config: &Config, registry: &Registry) -> Result<Opened, Failure> {
+    let (config, registry) = (config.store.clone(), registry.clone());
+    let opening =
+        tokio::task::spawn_blocking(move || store::open(config, Clock::system(), &registry));
+    opening.await.map_err(exit::with(exit::SOFTWARE))?.map_err(exit::with(exit::UNAVAILABLE))
+}
 
-    let mut tasks = Tasks::new(stop);
-    let upkeep = Arc::new(upkeep);
-    let [sync, flush, merge, verify] = std::array::from_fn(|_| Arc::clone(&upkeep));
+/// What the store must do in the background.
+fn keep_up(upkeep: &Arc<Upkeep>, tasks: &mut Tasks) {
+    let [sync, flush, merge, verify] = std::array::from_fn(|_| Arc::clone(upkeep));
     tasks.spawn("wal-sync", |stop| async move { sync.run_sync(stop).await });
     tasks.spawn("flush", |stop| async move { flush.run_flush(stop).await });
     tasks.spawn("compaction", |stop| async move { merge.run_compaction(stop).await });
@@ -82,16 +82,85 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
         stop.wait().await;
         Ok::<_, StoreError>(())
     });
-    let collector =
-        Collector::new(config.collector.clone(), writer, Clock::system(), board, &registry)
-            .map_err(exit::with(exit::CONFIG))?;
+}
+
+/// Reads rules and what an earlier process kept of alerts; findings are told through the sender.
+fn open_alerts(
+    config: &Config,
+    reader: &Reader,
+    registry: &Registry,
+    address: SocketAddr,
+) -> Result<(Alerts, SignalSender), Failure> {
+    let (told, signals): (_, Signals) = watch::channel(Arc::default());
+    let parts = Parts {
+        reader: reader.clone(),
+        signals,
+        clock: Clock::system(),
+        registry: registry.clone(),
+        url: format!("http://{address}"),
+        watchdog_dir: watchdog_dir(config),
+    };
+    let dir = config.store.dir.join(ALERTS);
+    let alerts = Alerts::open(config.alerts.clone(), &dir, parts);
+    Ok((alerts.map_err(exit::with(exit::CONFIG))?, told))
+}
+
+async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
+    let stop = stop_on_request(args.with_parent);
+    let registry = Registry::new();
+    expose_process(&registry, "monitor");
+    let listener = api::bind(&config.api).await?;
+    let address = listener.local_addr().map_err(exit::with(exit::SYSTEM))?;
+    let access = api::Access::read(&config.api)?;
+    let Opened { writer, reader, upkeep, .. } = open_store(&config, &registry).await?;
+    let findings_dir = config.store.dir.join(FINDINGS);
+    let findings =
+        Findings::open(&findings_dir, &config.analyzer).map_err(exit::with(exit::UNAVAILABLE))?;
+    let forecasts = Forecasts::open(&findings_dir, true).map_err(exit::with(exit::UNAVAILABLE))?;
+    let (alerts, told) = open_alerts(&config, &reader, &registry, address)?;
+    let desk = alerts.desk();
+    let query = Query::with_findings(
+        config.query.clone(),
+        reader.clone(),
+        config.analyzer.clone(),
+        (findings.clone(), forecasts.clone()),
+        wire::tables(desk.clone()),
+    )
+    .map_err(exit::with(exit::SOFTWARE))?;
+    let board = TargetBoard::new();
+    let max_push = config.api.max_push_size.as_usize();
+    let remote_write = RemoteWrite::new(writer.clone(), Clock::system(), max_push, &registry);
+    let api = Api {
+        query: query.clone(),
+        findings: findings.clone(),
+        desk,
+        remote_write,
+        max_push,
+        board: board.clone(),
+        registry: registry.clone(),
+        access,
+        clock: Clock::system(),
+    };
+
+    let mut tasks = Tasks::new(stop);
+    let upkeep = Arc::new(upkeep);
+    keep_up(&upkeep, &mut tasks);
+    let mut collecting = config.collector.clone();
+    scrape_self(&config, address, &mut collecting);
+    let collector = Collector::new(collecting, writer, Clock::system(), board, &registry)
+        .map_err(exit::with(exit::CONFIG))?;
     tasks.spawn("collector", |stop| collector.run(stop));
     if config.analyzer.enabled {
         let settings = config.analyzer.clone();
-        let kept = (findings, forecasts);
+        let kept = (findings.clone(), forecasts);
         let analyzer =
             Analyzer::new(settings, reader, kept, findings_dir, Clock::system(), &registry);
         tasks.spawn("analyzer", |stop| analyzer.run(stop));
+    }
+    if config.alerts.enabled {
+        tasks.spawn("signals", |stop| wire::tell(findings, told, stop));
+        let ask = wire::ask(query);
+        tasks.spawn("alerts", |stop| alerts.run(ask, stop));
     }
     let api_config = config.api.clone();
     tasks.spawn("api", |stop| async move { api::serve(listener, api, &api_config, stop).await });

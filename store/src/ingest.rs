@@ -97,6 +97,8 @@ impl Writer {
             live.active_since = state.clock.monotonic();
         }
         live.active.insert(sequence, &batch); // visible from here on
+        drop(live);
+        state.appended.send_replace(sequence);
         state.meters.samples.add(batch.values.len() as u64);
         Ok(Appended { sequence, refused }) // the acknowledgement
     }
@@ -346,6 +348,7 @@ fn assemble(config: StoreConfig, clock: Clock, registry: &Registry, parts: Parts
         steady: Mutex::new(SteadyTime::new(clock.now(), clock.monotonic())),
         sync_wanted: Notify::new(),
         durable: tokio::sync::watch::Sender::new(0),
+        appended: tokio::sync::watch::Sender::new(0),
         meters: Meters::new(registry),
         written: Mutex::default(),
         doomed: Mutex::default(),

@@ -14,6 +14,7 @@ use model::sample::is_stale;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// The capability to read samples of one resolution. Clones read the same store.
 #[derive(Clone, Debug)]
@@ -136,6 +137,11 @@ impl Reader {
         }
         let (segments, all) = (Arc::default(), Arc::default());
         Snapshot { state: Arc::clone(&self.state), memory, segments, all }
+    }
+
+    /// Hears of each batch, by its sequence, once it is visible. Who is slow hears of the newest alone.
+    pub fn appended(&self) -> watch::Receiver<u64> {
+        self.state.appended.subscribe()
     }
 
     /// All live segments, of every resolution, by first time.

@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub(crate) sync_wanted: Notify,
     /// The last sequence that survives power loss.
     pub(crate) durable: watch::Sender<u64>,
+    /// The last sequence that is visible to readers.
+    pub(crate) appended: watch::Sender<u64>,
     pub(crate) meters: Meters,
     /// What an attempt at a flush has written up to a sequence, while its commit is not known to have happened.
     pub(crate) written: Mutex<Option<(u64, Vec<SegmentMeta>)>>,

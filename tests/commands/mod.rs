@@ -1,5 +1,6 @@
 //! The command line as a user types it.
 
+mod alerts;
 mod analyzer;
 mod demo;
 mod exchange;

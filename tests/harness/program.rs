@@ -111,7 +111,7 @@ impl Monitor {
     ) -> Result<Self, String> {
         let file = dir.join("monitor.toml");
         let text = format!(
-            "[api]\nlisten = \"127.0.0.1:0\"\n[store]\ndir = {data:?}\n{config}",
+            "[api]\nlisten = \"127.0.0.1:0\"\nscrape_self = false\n[store]\ndir = {data:?}\n{config}",
             data = data.to_str().unwrap()
         );
         write(&file, &text);

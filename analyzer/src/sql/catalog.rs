@@ -6,6 +6,7 @@
 //! - `rollup_5m`, `rollup_1h`: the same with figures of five minutes and of an hour, the label `stat` saying which
 
 use super::call::{self, CallTable};
+use super::given::Given;
 use super::session::{CATALOG, SCHEMA};
 use super::table::{Kind, SnapshotTable};
 use super::{about, found, kept};
@@ -68,6 +69,7 @@ struct SnapshotSchema {
     reader: Reader,
     findings: Findings,
     forecasts: Forecasts,
+    given: Given,
     public: bool,
 }
 
@@ -75,7 +77,7 @@ impl SnapshotCatalog {
     /// Takes the snapshots that a query with these `references` reads.
     pub(crate) fn new(
         reader: &Reader,
-        (findings, forecasts): (&Findings, &Forecasts),
+        (findings, forecasts, given): (&Findings, &Forecasts, &Given),
         references: &[TableReference],
         calls: Vec<(String, Arc<CallTable>)>,
     ) -> Self {
@@ -103,8 +105,9 @@ impl SnapshotCatalog {
             };
             let public = name == SCHEMA;
             let (findings, forecasts) = (findings.clone(), forecasts.clone());
-            let snapshot = Arc::new(snapshot);
-            (name, Arc::new(SnapshotSchema { snapshot, reader, findings, forecasts, public }))
+            let (snapshot, given) = (Arc::new(snapshot), given.clone());
+            let schema = SnapshotSchema { snapshot, reader, findings, forecasts, given, public };
+            (name, Arc::new(schema))
         });
         Self { schemas: schemas.collect(), calls: Arc::new(CallSchema(calls)) }
     }
@@ -158,7 +161,10 @@ impl SnapshotSchema {
     }
 
     fn about(&self, name: &str) -> bool {
-        self.public && (about::TABLES.contains(&name) || OURS.contains(&name))
+        self.public
+            && (about::TABLES.contains(&name)
+                || OURS.contains(&name)
+                || self.given.names().contains(&name))
     }
 }
 
@@ -166,7 +172,8 @@ impl SnapshotSchema {
 impl SchemaProvider for SnapshotSchema {
     fn table_names(&self) -> Vec<String> {
         let metrics = self.snapshot.metrics().into_iter().map(|metric| metric.to_string());
-        let about = about::TABLES.into_iter().chain(OURS).filter(|_| self.public);
+        let about = about::TABLES.into_iter().chain(OURS).chain(self.given.names().iter().copied());
+        let about = about.filter(|_| self.public);
         about.chain(["samples", "series"]).map(str::to_owned).chain(metrics).collect()
     }
 
@@ -178,6 +185,7 @@ impl SchemaProvider for SnapshotSchema {
             return Ok(Some(match name {
                 found::TABLE => found::table(&self.findings.list())?,
                 kept::TABLE => kept::table(&self.forecasts.list())?,
+                name if self.given.names().contains(&name) => return self.given.table(name),
                 _ => about::table(name, &self.reader)?,
             }));
         }

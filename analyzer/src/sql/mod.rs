@@ -7,6 +7,7 @@ mod direct;
 pub(crate) mod encode;
 mod found;
 mod functions;
+pub(crate) mod given;
 mod kept;
 mod pushdown;
 mod scan;

@@ -2,6 +2,7 @@
 
 use super::call::{self, CallTable};
 use super::catalog::SnapshotCatalog;
+use super::given::Given;
 use super::{direct, functions};
 use crate::forecast::capacity::{self, Capacity};
 use crate::watch::replay::{Question, replay};
@@ -36,6 +37,7 @@ struct Shared {
     analyzer: AnalyzerConfig,
     findings: Findings,
     forecasts: Forecasts,
+    given: Given,
     /// What every query begins with; large, so it is never copied but to run one.
     base: SessionState,
     running: Arc<Semaphore>,
@@ -73,10 +75,11 @@ impl Query {
     pub fn new(config: QueryConfig, reader: Reader) -> Result<Self, QueryError> {
         let analyzer = AnalyzerConfig::default();
         let findings = Findings::in_memory(&analyzer);
-        Self::with_findings(config, reader, analyzer, findings, Forecasts::in_memory())
+        let own = (findings, Forecasts::in_memory());
+        Self::with_findings(config, reader, analyzer, own, Given::none())
     }
 
-    /// Queries over `reader`, `findings` and `forecasts`, with detectors as `analyzer` says.
+    /// Queries over `reader`, findings and forecasts, and what others give, with detectors as `analyzer` says.
     ///
     /// # Errors
     /// The query engine could not be set up.
@@ -84,12 +87,13 @@ impl Query {
         config: QueryConfig,
         reader: Reader,
         analyzer: AnalyzerConfig,
-        findings: Findings,
-        forecasts: Forecasts,
+        (findings, forecasts): (Findings, Forecasts),
+        given: Given,
     ) -> Result<Self, QueryError> {
         let running = Arc::new(Semaphore::new(config.concurrency));
         let base = base_state(&config)?;
-        Ok(Self(Arc::new(Shared { config, reader, analyzer, findings, forecasts, base, running })))
+        let shared = Shared { config, reader, analyzer, findings, forecasts, given, base, running };
+        Ok(Self(Arc::new(shared)))
     }
 
     /// Runs one query over one consistent snapshot. `params` stand for `$1`, `$2`, … in it: numbers,
@@ -211,8 +215,9 @@ impl Query {
         calls: Vec<(String, Arc<CallTable>)>,
     ) -> Result<DataFrame, DataFusionError> {
         let references = self.0.base.resolve_table_references(&statement)?;
-        let Shared { reader, findings, forecasts, .. } = &*self.0;
-        let catalog = SnapshotCatalog::new(reader, (findings, forecasts), &references, calls);
+        let Shared { reader, findings, forecasts, given, .. } = &*self.0;
+        let catalog =
+            SnapshotCatalog::new(reader, (findings, forecasts, given), &references, calls);
         let mut state = self.0.base.clone();
         state.register_catalog_list(Arc::new(catalog));
         let plan = state.statement_to_plan(statement).await?;

@@ -197,7 +197,13 @@ fn a_damaged_state_is_learned_anew() {
 async fn assert_reproduced(history: &History, new: &[Finding], findings: Findings) -> Query {
     let reader = history.store.reader.clone();
     let kept = Forecasts::in_memory();
-    let query = Query::with_findings(QueryConfig::default(), reader, config(), findings, kept);
+    let query = Query::with_findings(
+        QueryConfig::default(),
+        reader,
+        config(),
+        (findings, kept),
+        crate::Given::none(),
+    );
     let query = query.unwrap();
     for finding in new {
         let answer = query.run(&finding.sql, &[]).await.unwrap();

@@ -83,6 +83,8 @@ pub struct Answer {
     pub content_type: Option<String>,
     /// The `Content-Encoding` header, if it is readable; the body is handed over as it came.
     pub content_encoding: Option<String>,
+    /// The `Retry-After` header, if it is a number of seconds.
+    pub retry_after: Option<Duration>,
     body: Incoming,
     deadline: Instant,
 }
@@ -159,6 +161,9 @@ impl HttpClient {
             status: head.status.as_u16(),
             content_type: header(http::header::CONTENT_TYPE).map(str::to_owned),
             content_encoding: header(http::header::CONTENT_ENCODING).map(str::to_owned),
+            retry_after: header(http::header::RETRY_AFTER)
+                .and_then(|text| text.trim().parse().ok())
+                .map(Duration::from_secs),
             body,
             deadline,
         })

@@ -7,6 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const LATENCY_SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// Upper bounds in seconds for what takes from moments to minutes, 10 ms to 5 min.
+pub const LONG_SECONDS: [f64; 14] =
+    [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 300.0];
+
 /// Counts observations by upper bound. Clones share the counts.
 #[derive(Clone, Debug)]
 pub struct Histogram(Arc<Inner>);

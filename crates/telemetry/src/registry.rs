@@ -1,7 +1,7 @@
 //! The metric families of a process. Label sets are bounded: what comes over the bound is counted in
 //! one series whose labels all read `overflow`.
 
-use crate::histogram::Histogram;
+use crate::histogram::{Histogram, LATENCY_SECONDS, LONG_SECONDS};
 use model::exposition::{Dialect, encode};
 use model::{Labels, MetricKind};
 use parking_lot::{Mutex, RwLock};
@@ -168,8 +168,26 @@ impl Registry {
         labels: [&'static str; N],
         limit: usize,
     ) -> HistogramVec<N> {
-        let vector =
-            Vector::new(labels, limit, || Histogram::new(&crate::histogram::LATENCY_SECONDS));
+        self.histograms(name, help, Vector::new(labels, limit, || Histogram::new(&LATENCY_SECONDS)))
+    }
+
+    /// The same for what takes from moments to minutes.
+    pub fn long_latencies<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        labels: [&'static str; N],
+        limit: usize,
+    ) -> HistogramVec<N> {
+        self.histograms(name, help, Vector::new(labels, limit, || Histogram::new(&LONG_SECONDS)))
+    }
+
+    fn histograms<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        vector: HistogramVec<N>,
+    ) -> HistogramVec<N> {
         let (read, owned) = (vector.clone(), name.to_owned());
         self.family(name, help, MetricKind::Histogram, move |out| {
             read.each(|labels, histogram| render_histogram(out, &owned, &labels, histogram));

@@ -4,7 +4,7 @@ use crate::read;
 use std::path::Path;
 
 /// Package, its manifest, and what of ours it may import.
-const ROOMS: [(&str, &str, &[&str]); 14] = [
+const ROOMS: [(&str, &str, &[&str]); 15] = [
     ("model", "crates/model", &[]),
     ("runtime", "crates/runtime", &["model"]),
     ("telemetry", "crates/telemetry", &["model"]),
@@ -12,6 +12,7 @@ const ROOMS: [(&str, &str, &[&str]); 14] = [
     ("stats", "crates/stats", &["model"]),
     ("store", "store", &["model", "platform", "runtime", "telemetry"]),
     ("collector", "collector", &["model", "platform", "runtime", "store", "telemetry"]),
+    ("alerts", "alerts", &["model", "platform", "runtime", "store", "telemetry"]),
     ("analyzer", "analyzer", &["model", "platform", "runtime", "stats", "store", "telemetry"]),
     ("gateway", "gateway", &["model", "platform", "runtime", "telemetry"]),
     ("watchdog", "crates/watchdog", &["model", "platform", "runtime", "telemetry"]),
@@ -22,6 +23,7 @@ const ROOMS: [(&str, &str, &[&str]); 14] = [
         "forerunner",
         ".",
         &[
+            "alerts",
             "analyzer",
             "bench",
             "burnin",
@@ -38,12 +40,13 @@ const ROOMS: [(&str, &str, &[&str]); 14] = [
 ];
 
 /// What only some rooms may name.
-const RESERVED: [(&str, &[&str]); 8] = [
+const RESERVED: [(&str, &[&str]); 9] = [
     ("axum", &["forerunner"]),
     ("clap", &["forerunner"]),
     ("anyhow", &["forerunner"]),
     ("datafusion", &["analyzer"]),
     ("hyper", &["gateway", "platform"]),
+    ("lettre", &["alerts"]),
     ("arrow", &["store", "analyzer"]),
     ("parquet", &["store", "analyzer"]),
     ("procfs", &["platform"]),

@@ -51,6 +51,19 @@ pub enum Event {
         /// Its last output.
         last_lines: Vec<String>,
     },
+    /// It was ended and started again because somebody asked for it.
+    Restarted {
+        /// The request's id.
+        id: String,
+        /// Who asked.
+        by: String,
+        /// Why.
+        reason: String,
+        /// Exit status or signal, in words.
+        status: String,
+        /// Its last output.
+        last_lines: Vec<String>,
+    },
     /// It was ended because we end.
     Stopped {
         /// Exit status or signal, in words.

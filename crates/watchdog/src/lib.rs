@@ -4,11 +4,13 @@
 //! - `config`: which commands, how they are probed
 //! - `probe`: one question to a process, one verdict
 //! - `restart`: the life of one child, from start to restart to the end
+//! - `request`: restarts that somebody asks for
 //! - `evidence`: what is written down of each event
 
 mod config;
 mod evidence;
 mod probe;
+mod request;
 mod restart;
 
 pub use config::{ChildConfig, WatchdogConfig};

@@ -4,6 +4,7 @@
 use crate::config::{ChildConfig, WatchdogConfig};
 use crate::evidence::{Event, Journal};
 use crate::probe::probe;
+use crate::request::{Request, Requests};
 use platform::PlatformError;
 use platform::child::{Child, Command};
 use platform::http::HttpClient;
@@ -26,6 +27,7 @@ pub(crate) struct Keeper {
     journal: Journal,
     clock: Clock,
     starts: u64,
+    request: Requests,
 }
 
 enum End {
@@ -42,7 +44,8 @@ impl Keeper {
         journal: Journal,
         clock: Clock,
     ) -> Self {
-        Self { child, config, client, journal, clock, starts: 0 }
+        let request = Requests::new(&config.dir, &child.name, config.interval, clock);
+        Self { child, config, client, journal, clock, starts: 0, request }
     }
 
     /// Runs until stopped; returns when the child has ended.
@@ -107,6 +110,14 @@ impl Keeper {
                 self.note(Event::Hung { reason, status, last_lines });
                 End::Hung
             }
+            request = self.request.wait() => {
+                let last_lines = child.last_lines();
+                let Request { id, by, reason } = request;
+                warn!(child = %name, by, reason, "restart was asked for");
+                let status = self.end(child).await;
+                self.note(Event::Restarted { id, by, reason, status, last_lines });
+                End::Hung
+            }
             () = stop.wait() => {
                 let status = self.end(child).await;
                 info!(child = %name, status, "child stopped");
@@ -166,6 +177,16 @@ mod tests {
 
     /// Runs a shell script as a child until the journal has `text`, then stops it; the journal.
     async fn journal_of(script: &str, probe: Option<String>, text: &str) -> String {
+        journal_with(script, probe, text, |_| ()).await
+    }
+
+    /// The same; `meanwhile` gets the watchdog's folder.
+    async fn journal_with(
+        script: &str,
+        probe: Option<String>,
+        text: &str,
+        meanwhile: impl FnOnce(&std::path::Path) + Send + 'static,
+    ) -> String {
         let dir = TempDir::new().unwrap();
         let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
         let child = ChildConfig { name: "c".to_owned(), command, probe };
@@ -179,12 +200,15 @@ mod tests {
         };
         let stop = Stop::new();
         let run = tokio::spawn(crate::run(config, Clock::system(), stop.clone()));
+        let folder = dir.path().to_owned();
+        let aside = tokio::task::spawn_blocking(move || meanwhile(&folder));
         let path = dir.path().join("journal.jsonl");
         let read = || std::fs::read_to_string(&path).unwrap_or_default();
         while !read().contains(text) {
             assert!(!run.is_finished(), "{}", read());
             tokio::task::yield_now().await;
         }
+        aside.await.unwrap();
         stop.request();
         run.await.unwrap().unwrap();
         read()
@@ -205,6 +229,30 @@ mod tests {
             journal.contains("\"event\":\"hung\"") && journal.contains("time limit"),
             "{journal}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_restart_that_is_asked_for_happens_once_and_an_old_request_does_nothing() {
+        let script = "read hold";
+        let journal = journal_with(script, None, "\"starts\":2", |dir| {
+            let ask = |at: String| {
+                let text = format!(
+                    "{{\"id\":\"7\",\"by\":\"test\",\"reason\":\"leaks\",\"at\":\"{at}\"}}"
+                );
+                let folder = dir.join("requests");
+                platform::durable::create_dir(&folder).unwrap();
+                platform::durable::replace(&folder.join("c.json"), text.as_bytes()).unwrap();
+                folder.join("c.json")
+            };
+            let old = ask("2020-01-01T00:00:00Z".to_owned());
+            while old.exists() {
+                std::thread::yield_now();
+            }
+            ask(Clock::system().now().to_string());
+        })
+        .await;
+        assert_eq!(journal.matches("\"event\":\"restarted\"").count(), 1, "{journal}");
+        assert!(journal.contains("\"by\":\"test\",\"reason\":\"leaks\""), "{journal}");
     }
 
     #[tokio::test]

@@ -1,0 +1,237 @@
+//! Why an incident is: what the watchdog wrote down, what the analyzer found, how a target fails, in this order of trust.
+
+use crate::AlertsError;
+use crate::book::{Alert, Book};
+use crate::expr::eval::evaluate;
+use crate::expr::parse::parse;
+use crate::expr::source::Source;
+use crate::incident::{Cause, Incident};
+use crate::journal::Record;
+use crate::rule::template::significant;
+use model::Timestamp;
+use runtime::{Clock, Stop, Tick};
+use serde_json::Value;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Evidence comes late: the watchdog may need a moment. Looked at again for so long.
+const LOOK_FOR: Duration = Duration::from_secs(30);
+/// Of the watchdog's journal, from its end.
+const TAIL: u64 = 256 << 10;
+/// The watchdog's evidence may be older than the first failed scrape by this.
+const BEFORE: Duration = Duration::from_secs(30);
+
+/// Finds causes.
+#[derive(Clone, Debug)]
+pub(crate) struct Causes {
+    pub(crate) book: Book,
+    pub(crate) source: Source,
+    pub(crate) watchdog: Option<PathBuf>,
+    pub(crate) clock: Clock,
+}
+
+impl Causes {
+    /// Looks at new incidents until stopped.
+    pub(crate) async fn run(self, stop: Stop) -> Result<(), AlertsError> {
+        let mut changes = self.book.changes();
+        while !stop.requested() {
+            changes.mark_unchanged();
+            let now = self.clock.now();
+            let fresh =
+                |it: &&Incident| now.since(it.detected) < LOOK_FOR && it.cause.kind != "killed";
+            let fresh: Vec<Incident> = self.book.look(|kept| {
+                kept.incidents.values().rev().take(100).filter(fresh).cloned().collect()
+            });
+            let idle = fresh.is_empty();
+            let own = self.clone();
+            let _ = tokio::task::spawn_blocking(move || own.look(&fresh)).await;
+            if idle {
+                tokio::select! { () = stop.wait() => break, _ = changes.changed() => {} }
+            }
+            if stop.wait_for(Duration::from_millis(500)).await == Tick::Stopped {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&self, incidents: &[Incident]) {
+        for incident in incidents {
+            let alerts: Vec<Alert> = self.book.look(|kept| {
+                let open = kept.alerts.values().chain(&kept.past);
+                open.filter(|it| incident.alerts.contains_key(&it.fingerprint))
+                    .take(20)
+                    .cloned()
+                    .collect()
+            });
+            let cause = self.cause(incident, &alerts);
+            // A cause is only replaced by a better one.
+            if rank(&cause.kind) >= rank(&incident.cause.kind) && !incident.cause.kind.is_empty() {
+                continue;
+            }
+            self.book.change(false, |kept| {
+                if let Some(now) = kept.incidents.get(&incident.id).cloned() {
+                    kept.note(Record::Incident(Box::new(Incident { cause, ..now })));
+                }
+            });
+        }
+    }
+
+    fn cause(&self, incident: &Incident, alerts: &[Alert]) -> Cause {
+        let mut cause = self
+            .by_watchdog(incident)
+            .or_else(|| by_alerts(alerts))
+            .or_else(|| self.by_scrapes(alerts))
+            .unwrap_or_else(|| Cause {
+                kind: "unknown".to_owned(),
+                summary: incident.title.clone(),
+                evidence: Vec::new(),
+            });
+        cause.evidence.extend(self.readings(&incident.service));
+        cause
+    }
+
+    /// What the watchdog wrote down of the service about then.
+    fn by_watchdog(&self, incident: &Incident) -> Option<Cause> {
+        let text = tail(&self.watchdog.as_ref()?.join("journal.jsonl"))?;
+        let from = incident.began.minus(BEFORE);
+        let events = text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        for event in events {
+            let of = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
+            let at = Timestamp::parse(of("time"))?;
+            if at < from {
+                break;
+            }
+            if of("child") != incident.service {
+                continue;
+            }
+            let (kind, summary) = match of("event") {
+                "exited"
+                    if of("status").contains("signal: 9") || of("status").contains("SIGKILL") =>
+                {
+                    ("killed", format!("the process was killed: {}", of("status")))
+                }
+                "exited" => ("exited", format!("the process ended by itself: {}", of("status"))),
+                "hung" => {
+                    ("hung", format!("the process did not answer the watchdog: {}", of("reason")))
+                }
+                "start_failed" => {
+                    ("start_failed", format!("the process cannot be started: {}", of("error")))
+                }
+                _ => continue,
+            };
+            let lines = event.get("last_lines").and_then(Value::as_array);
+            let mut evidence = vec![format!("watchdog at {at}: {} {}", of("event"), of("status"))];
+            let lines = lines.into_iter().flatten().filter_map(Value::as_str).rev().take(5);
+            evidence.extend(
+                lines.map(|line| format!("log: {line}")).collect::<Vec<_>>().into_iter().rev(),
+            );
+            return Some(Cause { kind: kind.to_owned(), summary, evidence });
+        }
+        None
+    }
+
+    /// How the scrapes of a target fail.
+    fn by_scrapes(&self, alerts: &[Alert]) -> Option<Cause> {
+        let alert = alerts.iter().find(|it| it.rule == "TargetDown")?;
+        let (job, instance) = (alert.labels.get("job")?, alert.labels.get("instance")?);
+        let text =
+            format!("increase(scrape_failures_total{{job={job:?},instance={instance:?}}}[15s])");
+        let mut reasons = evaluate(&parse(&text).ok()?, &self.source, self.clock.now()).ok()?;
+        let first = format!("scrape_failures_total{{job={job:?},instance={instance:?}}}");
+        reasons.retain(|it| it.value > 0.0);
+        if reasons.is_empty() {
+            // A reason that came for the first time has no increase yet.
+            reasons = evaluate(&parse(&first).ok()?, &self.source, self.clock.now()).ok()?;
+        }
+        let most = reasons.iter().max_by_key(|it| it.time)?;
+        let reason = most.labels.get("reason").unwrap_or_default();
+        let (kind, summary) = match reason {
+            "refused" => {
+                ("gone", "nobody listens there: the process is gone or has not opened its port")
+            }
+            "timeout" => (
+                "hung",
+                "it takes connections or holds them and does not answer: the process hangs or is overloaded",
+            ),
+            "closed" => ("closing", "it closes connections before it has answered"),
+            "resolve" => ("name", "its name has no address"),
+            "status" => ("status", "it answers with an error status"),
+            "too_large" | "too_many_samples" => ("too_large", "its page is larger than allowed"),
+            _ => ("failing", "its scrapes fail"),
+        };
+        let evidence = vec![format!("scrapes of {instance} fail with reason {reason}")];
+        Some(Cause { kind: kind.to_owned(), summary: summary.to_owned(), evidence })
+    }
+
+    /// The last readings of the service.
+    fn readings(&self, service: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for (metric, unit) in [
+            ("process_resident_memory_bytes", "bytes in memory"),
+            ("process_open_fds", "open handles"),
+            ("process_threads", "threads"),
+            ("process_stopped", "stopped by a signal"),
+        ] {
+            for label in ["job", "process"] {
+                let text = format!("last_over_time({metric}{{{label}={service:?}}}[10m])");
+                let elements = parse(&text)
+                    .ok()
+                    .and_then(|it| evaluate(&it, &self.source, self.clock.now()).ok());
+                let last = elements.into_iter().flatten().max_by_key(|it| it.time);
+                if let Some(last) = last {
+                    found.push(format!(
+                        "{} {unit} at {}",
+                        significant(last.value),
+                        Timestamp(last.time)
+                    ));
+                    break;
+                }
+            }
+        }
+        found
+    }
+}
+
+/// The better the lower.
+fn rank(kind: &str) -> usize {
+    let order = [
+        "killed",
+        "exited",
+        "start_failed",
+        "stopped",
+        "leak",
+        "saturation",
+        "hung",
+        "gone",
+        "closing",
+        "status",
+        "name",
+        "too_large",
+    ];
+    order.iter().position(|it| *it == kind).unwrap_or(if kind == "unknown" { 90 } else { 50 })
+}
+
+fn by_alerts(alerts: &[Alert]) -> Option<Cause> {
+    if let Some(alert) = alerts.iter().find(|it| it.rule == "ProcessStopped") {
+        let summary = "the process is stopped by a signal (SIGSTOP)".to_owned();
+        let evidence = vec![alert.query.clone()];
+        return Some(Cause { kind: "stopped".to_owned(), summary, evidence });
+    }
+    let found = alerts.iter().filter(|it| it.finding.is_some());
+    let best = found.min_by_key(|it| rank(it.labels.get("kind").map_or("", String::as_str)))?;
+    let of = |name: &str| best.annotations.get(name).cloned().unwrap_or_default();
+    let kind = best.labels.get("kind").cloned().unwrap_or_default();
+    let evidence = of("description").lines().map(str::to_owned).collect();
+    Some(Cause { kind, summary: of("summary"), evidence })
+}
+
+fn tail(path: &Path) -> Option<String> {
+    let mut file = std::fs::File::open(path).ok()?;
+    let len = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(len.saturating_sub(TAIL))).ok()?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,125 @@
+//! Rule files before they are used: everything that is wrong, with line, column and remedy.
+
+use crate::AlertsError;
+use crate::config::AlertsConfig;
+use crate::rule::yaml::{Fault, read};
+use crate::rule::{BUILT_IN, BUILT_IN_FILE, Rule, parse};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+/// Rules of all kinds.
+const MOST: usize = 5_000;
+
+/// What is wrong with rule files; with `known`, also metrics that are not among them.
+pub fn check(files: &[PathBuf], known: Option<&BTreeSet<String>>) -> (usize, Vec<Fault>) {
+    let mut faults = Vec::new();
+    let mut count = 0;
+    for file in files {
+        let text = match read(file) {
+            Ok(text) => text,
+            Err(fault) => {
+                faults.push(fault);
+                continue;
+            }
+        };
+        let (rules, own) = parse::rules(&file.display().to_string(), &text);
+        count += rules.len();
+        faults.extend(own);
+        let Some(known) = known else { continue };
+        for rule in &rules {
+            faults.extend(unknown(rule, known, &text, &file.display().to_string()));
+        }
+    }
+    faults.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+    (count, faults)
+}
+
+fn unknown(rule: &Rule, known: &BTreeSet<String>, text: &str, file: &str) -> Vec<Fault> {
+    let mut faults: Vec<Fault> = Vec::new();
+    let start: usize = rule.place.rsplit(':').nth(1).and_then(|it| it.parse().ok()).unwrap_or(1);
+    for (metric, _) in rule.metrics() {
+        if known.contains(&metric)
+            || faults.iter().any(|it| it.why.contains(&format!(" {metric}:")))
+        {
+            continue;
+        }
+        // Where its name stands after the rule's own line.
+        let lines = text.lines().enumerate().skip(start - 1);
+        let place = lines.filter_map(|(at, line)| Some((at + 1, line.find(&metric)? + 1))).next();
+        let (line, column) = place.unwrap_or((start, 1));
+        let near = known.iter().map(|have| (distance(have, &metric), have)).min();
+        let near = near.filter(|(edits, _)| *edits <= metric.len() / 3);
+        let hint = near.map(|(_, name)| format!("did you mean {name}? else ")).unwrap_or_default();
+        faults.push(Fault {
+            file: file.to_owned(),
+            line,
+            column,
+            why: format!(
+                "no target has ever exposed {metric}: {hint}the rule {} can never fire; --allow-unknown-metrics takes it all the same",
+                rule.name
+            ),
+        });
+    }
+    faults
+}
+
+/// Edits between two names: Levenshtein 1966.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut next = vec![i + 1];
+        for (y, above) in b.iter().zip(row.iter().skip(1)) {
+            let left = next.last().copied().unwrap_or(0);
+            next.push((diagonal + usize::from(x != *y)).min(above + 1).min(left + 1));
+            diagonal = *above;
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+/// The rules of a configuration: built-in ones, unless a file has one of the same name, and those of files.
+///
+/// # Errors
+/// All faults of all files.
+pub(crate) fn load(config: &AlertsConfig) -> Result<Vec<Rule>, AlertsError> {
+    let mut faults = Vec::new();
+    let mut rules = Vec::new();
+    for pattern in &config.rules {
+        let fault = |why: String| Fault { file: pattern.clone(), line: 1, column: 1, why };
+        let paths: Vec<PathBuf> = match glob::glob(pattern) {
+            Ok(paths) => paths.flatten().collect(),
+            Err(error) => {
+                faults.push(fault(format!("is no pattern of files: {error}")));
+                continue;
+            }
+        };
+        if paths.is_empty() {
+            faults
+                .push(fault("no file is there; remove it from alerts.rules or add it".to_owned()));
+        }
+        for path in paths {
+            match read(&path) {
+                Ok(text) => {
+                    let (own, wrong) = parse::rules(&path.display().to_string(), &text);
+                    rules.extend(own);
+                    faults.extend(wrong);
+                }
+                Err(wrong) => faults.push(wrong),
+            }
+        }
+    }
+    if config.built_in {
+        let (own, wrong) = parse::rules(BUILT_IN_FILE, BUILT_IN);
+        let names: BTreeSet<String> = rules.iter().map(|it: &Rule| it.name.clone()).collect();
+        rules.extend(own.into_iter().filter(|it| !names.contains(&it.name)));
+        faults.extend(wrong);
+    }
+    if rules.len() > MOST {
+        let why = format!("{} rules are more than {MOST}", rules.len());
+        faults.push(Fault { file: "alerts.rules".to_owned(), line: 1, column: 1, why });
+    }
+    if faults.is_empty() { Ok(rules) } else { Err(AlertsError::Rules(faults)) }
+}

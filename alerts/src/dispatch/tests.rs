@@ -1,0 +1,259 @@
+use crate::book::Book;
+use crate::config::AlertsConfig;
+use crate::desk::{Desk, NewSilence};
+use crate::incident;
+use crate::journal::Record;
+use crate::notify::{Entry, Reason};
+use crate::observe::{Instant, Limits, Seen, observe};
+use crate::rule::{Rule, parse::rules};
+use crate::{dispatcher, evaluate};
+use model::Timestamp;
+use runtime::Clock;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A book with its dispatcher, moved by hand.
+struct Bench {
+    book: Book,
+    config: AlertsConfig,
+    dispatcher: super::Dispatcher,
+    rules: Vec<Rule>,
+    now: i64,
+}
+
+const RULES: &str = r#"
+groups:
+  - name: g
+    rules:
+      - alert: Down
+        expr: up == 0
+        labels: { severity: critical }
+      - alert: Slow
+        expr: latency > 1
+        for: 2s
+        labels: { severity: warning }
+"#;
+
+impl Bench {
+    fn new(dir: &Path, config: &str) -> Self {
+        let config: AlertsConfig = serde_json::from_str(config).unwrap();
+        assert_eq!(config.faults(), [""; 0]);
+        let book = Book::open(dir).unwrap();
+        let rules = rules("r", RULES).0;
+        Self { book, dispatcher: dispatcher(&config), config, rules, now: 1_000_000 }
+    }
+
+    /// Instances of a rule are seen, a second after the last look.
+    fn sees(&mut self, rule: &str, instances: &[&str]) -> &mut Self {
+        self.now += 1_000;
+        let rule = self.rules.iter().find(|it| it.name == rule).unwrap();
+        let seen = instances.iter().map(|it| Seen {
+            labels: BTreeMap::from([
+                ("job".to_owned(), "api".to_owned()),
+                ("instance".to_owned(), (*it).to_owned()),
+            ]),
+            ..Seen::default()
+        });
+        let now = Timestamp(self.now);
+        let at = Instant { evaluated: now, now, early: false };
+        let limits = Limits { per_rule: 10_000, all: 10_000 };
+        self.book.change(true, |kept| {
+            observe(kept, rule, seen.collect(), limits, at);
+            incident::settle(kept, now);
+        });
+        self
+    }
+
+    /// The messages written within so many seconds, each delivered at once.
+    fn messages(&mut self, seconds: i64) -> Vec<String> {
+        let mut all = Vec::new();
+        let end = self.now + seconds * 1_000;
+        while self.now <= end {
+            let now = Timestamp(self.now);
+            let next = self.book.change(true, |kept| self.dispatcher.look(kept, now));
+            let waiting: Vec<Entry> =
+                self.book.look(|kept| kept.waiting.values().cloned().collect());
+            let mut told: Vec<String> = waiting.iter().map(shown).collect();
+            told.sort();
+            all.extend(told);
+            for mut entry in waiting {
+                entry.sent = Some(now);
+                self.book.change(true, |kept| kept.note(Record::Entry(Box::new(entry))));
+            }
+            self.now = next.millis().clamp(self.now + 10, self.now + 1_000);
+        }
+        self.now = end;
+        all
+    }
+
+    fn desk(&self) -> Desk {
+        let clock = Clock::paused_at(Timestamp(self.now));
+        Desk::new(
+            self.book.clone(),
+            Arc::default(),
+            evaluate::Healths::default(),
+            self.config.clone(),
+            clock,
+        )
+    }
+}
+
+fn shown(entry: &Entry) -> String {
+    let alerts: Vec<String> = entry
+        .alerts
+        .iter()
+        .map(|it| format!("{}{}", if it.fires() { "" } else { "-" }, it.labels["instance"]))
+        .collect();
+    let reason = match entry.reason {
+        Reason::News => "",
+        Reason::Repeat => " again",
+        Reason::Escalation => " escalated",
+        Reason::Remediation => " remediation",
+    };
+    format!("{}{reason}: {}", entry.receiver, alerts.join(" "))
+}
+
+const TWO: &str = r#"{ "receiver": [
+    { "name": "hook", "webhook": { "url": "http://h/" } },
+    { "name": "quiet", "send_resolved": false, "webhook": { "url": "http://q/" } } ] }"#;
+
+#[tokio::test(start_paused = true)]
+async fn an_alert_is_told_once_and_its_end_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), TWO);
+    assert_eq!(bench.sees("Down", &["a"]).messages(2), ["hook: a", "quiet: a"]);
+    assert_eq!(bench.sees("Down", &["a"]).messages(30), [""; 0]);
+    assert_eq!(bench.sees("Down", &["a", "b"]).messages(2), ["hook: b a", "quiet: b a"]);
+    assert_eq!(bench.sees("Down", &["b"]).messages(30), ["hook: -a b"]);
+    assert_eq!(bench.sees("Down", &[]).messages(30), ["hook: -b"]);
+    assert_eq!(bench.sees("Down", &[]).messages(10_000), [""; 0]);
+    let (open, ended) = bench.book.look(|kept| {
+        (kept.alerts.len(), kept.incidents.values().filter(|it| it.ended.is_some()).count())
+    });
+    assert_eq!((open, ended), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_at_any_look_tells_nothing_twice_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = r#"{ "receiver": [ { "name": "hook", "webhook": { "url": "http://h/" } } ] }"#;
+    let mut all = Vec::new();
+    let mut now = 1_000_000;
+    let steps: [&[&str]; 8] =
+        [&["a"], &["a"], &["a", "b"], &["a", "b"], &["b"], &[], &["c"], &["c"]];
+    for seen in steps {
+        // Each step is a process of its own.
+        let mut bench = Bench::new(dir.path(), config);
+        bench.now = now;
+        all.extend(bench.sees("Down", seen).messages(25));
+        now = bench.now;
+    }
+    assert_eq!(all, ["hook: a", "hook: b a", "hook: -a b", "hook: -b", "hook: c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_does_not_reset_the_hold_of_a_pending_alert() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), TWO);
+    assert_eq!(bench.sees("Slow", &["a"]).messages(0), [""; 0]);
+    let now = bench.now;
+    let mut bench = Bench::new(dir.path(), TWO);
+    bench.now = now + 1_000;
+    assert_eq!(bench.sees("Slow", &["a"]).messages(1), ["hook: a", "quiet: a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_is_one_message_and_the_next_ones_wait_their_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = r#"{ "max_alerts_per_message": 3, "receiver": [ { "name": "hook", "webhook": { "url": "http://h/" } } ] }"#;
+    let mut bench = Bench::new(dir.path(), config);
+    let names: Vec<String> = (0..5_000).map(|it| format!("i{it}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let first = bench.sees("Down", &names).messages(1);
+    assert_eq!(first.len(), 1);
+    let entry = bench.book.look(|kept| kept.delivered.back().cloned().unwrap());
+    assert_eq!((entry.firing, entry.alerts.len()), (5_000, 3));
+    let mut count = 0;
+    for n in (0..5_000).rev().take(40) {
+        count += bench.sees("Down", &names[..n]).messages(0).len();
+        bench.now -= 500;
+    }
+    // Three more at once, then one for each 20 s of the 20 s that passed.
+    assert!((3..=5).contains(&count), "{count}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn silences_keep_quiet_and_their_end_tells_what_still_fires() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), TWO);
+    let silence = |bench: &Bench, matchers: &str, reason: &str| {
+        let new = NewSilence {
+            matchers: matchers.to_owned(),
+            starts: None,
+            ends: None,
+            duration: Some("60s".to_owned()),
+            author: None,
+            reason: reason.to_owned(),
+        };
+        bench.desk().silence("me", new).map_err(|it| it.to_string())
+    };
+    assert!(silence(&bench, "", "x").unwrap_err().contains("matchers are empty"));
+    assert!(silence(&bench, "a=\"b\"", " ").unwrap_err().contains("reason"));
+    assert!(silence(&bench, "a=b", "x").unwrap_err().contains("character 3"));
+    silence(&bench, "instance=~\"a|b\"", "moving the rack").unwrap();
+    assert_eq!(bench.sees("Down", &["a", "b"]).messages(30), [""; 0]);
+    let (alerts, _) = bench.desk().alerts(10, false, |_| true);
+    assert!(alerts[0].quiet.as_deref().unwrap().contains("moving the rack"), "{alerts:?}");
+    // b is over in silence and never told; a is told when the silence is over.
+    assert_eq!(bench.sees("Down", &["a"]).messages(40), ["hook: a", "quiet: a"]);
+    assert_eq!(bench.desk().audit(10).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_explains_another_alert_is_told_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = r#"{ "receiver": [ { "name": "hook", "webhook": { "url": "http://h/" } } ],
+        "inhibit": [ { "source": "alertname=\"Down\"", "target": "severity=\"warning\"", "equal": ["instance"] } ] }"#;
+    let mut bench = Bench::new(dir.path(), config);
+    bench.sees("Slow", &["a", "b"]).sees("Slow", &["a", "b"]);
+    bench.sees("Down", &["a"]).sees("Slow", &["a", "b"]);
+    let mut told = bench.messages(10);
+    told.sort();
+    assert_eq!(told, ["hook: a", "hook: b"]);
+    assert_eq!(bench.sees("Down", &[]).messages(30), ["hook: -a", "hook: a b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_acknowledges_and_the_next_one_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = r#"{ "receiver": [ { "name": "first", "webhook": { "url": "http://h/" } }, { "name": "second", "webhook": { "url": "http://h/" } } ],
+        "route": [ { "receivers": ["first"], "repeat_interval": "1h", "escalate_after": "10m", "escalate_to": ["second"] } ] }"#;
+    let mut bench = Bench::new(dir.path(), config);
+    assert_eq!(bench.sees("Down", &["a"]).messages(500), ["first: a"]);
+    assert_eq!(bench.messages(200), ["second escalated: a"]);
+    assert_eq!(bench.messages(3_500), ["first again: a"]);
+    bench.sees("Down", &[]).messages(60);
+    assert_eq!(bench.sees("Down", &["a"]).messages(60), ["first: a"]);
+    let (alerts, _) = bench.desk().alerts(1, false, |_| true);
+    assert_eq!(bench.desk().acknowledge("me", &alerts[0].incident), Ok(1));
+    assert_eq!(bench.messages(10_000), [""; 0]);
+    assert!(bench.desk().acknowledge("me", "nonsense").is_err());
+}
+
+#[test]
+fn a_damaged_line_of_the_journal_costs_only_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), TWO);
+    bench.sees("Down", &["a"]);
+    bench.sees("Down", &["a", "b"]);
+    drop(bench);
+    let path = dir.path().join("alerts.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let cut = format!("{{\"alert\":\n{}{{\"alert\":{{\"finger", text);
+    platform::durable::replace(&path, cut.as_bytes()).unwrap();
+    let book = Book::open(dir.path()).unwrap();
+    assert_eq!(book.look(|kept| kept.alerts.len()), 2);
+    let aside = std::fs::read_to_string(dir.path().join("alerts.damaged")).unwrap();
+    assert_eq!(aside.lines().count(), 2);
+}

@@ -1,0 +1,248 @@
+//! Looks at all rules when samples come, when findings change, and when time alone may change an answer.
+//!
+//! One look takes what it takes, and the next waits ten times as long, so that rules cost a tenth of a core at most: with few
+//! series that is milliseconds, with very many it is slower and not more expensive.
+
+use crate::AlertsError;
+use crate::book::Book;
+use crate::expr::Expr;
+use crate::expr::eval::{Element, evaluate};
+use crate::expr::source::Source;
+use crate::incident;
+use crate::latency::Latency;
+use crate::observe::{Instant, Limits, Seen, observe};
+use crate::rule::{Condition, Level, Rule};
+use crate::signal::{Ask, Signal, Signals};
+use model::Timestamp;
+use parking_lot::Mutex;
+use runtime::{Clock, Stop, Tick};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use store::Reader;
+use tracing::warn;
+
+/// What is not seen so soon after our start is not yet over: its samples may not have come.
+const EARLY: Duration = Duration::from_secs(60);
+/// What is missing so soon after our start may not have come yet.
+const SETTLED: Duration = Duration::from_secs(20);
+/// Between two looks at rules that read history, or ask for what is missing.
+const SLOWER: Duration = Duration::from_secs(1);
+
+/// How a rule fares, for people.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Health {
+    pub(crate) evaluated: Option<Timestamp>,
+    pub(crate) took: Duration,
+    pub(crate) error: Option<String>,
+}
+
+/// The health of rules by their place among all.
+pub(crate) type Healths = Arc<Mutex<BTreeMap<usize, Health>>>;
+
+/// Looks at rules.
+#[derive(Clone, Debug)]
+pub(crate) struct Evaluator {
+    pub(crate) rules: Arc<Vec<Rule>>,
+    pub(crate) healths: Healths,
+    pub(crate) reader: Reader,
+    pub(crate) signals: Signals,
+    pub(crate) ask: Ask,
+    pub(crate) book: Book,
+    pub(crate) clock: Clock,
+    pub(crate) latency: Latency,
+    pub(crate) limits: Limits,
+    pub(crate) started: Timestamp,
+}
+
+impl Evaluator {
+    /// Looks at thresholds and findings until stopped.
+    pub(crate) async fn run(self, stop: Stop) -> Result<(), AlertsError> {
+        let mut appended = self.reader.appended();
+        let mut signals = self.signals.clone();
+        while !stop.requested() {
+            appended.mark_unchanged();
+            signals.mark_unchanged();
+            let began = self.clock.monotonic();
+            let own = self.clone();
+            if tokio::task::spawn_blocking(move || own.look()).await.is_err() {
+                self.latency.evaluation_failures.inc();
+            }
+            let took = began.elapsed();
+            self.latency.rounds.with([]).observe(took.as_secs_f64());
+            let pause = (took * 10).clamp(Duration::from_millis(10), Duration::from_secs(10));
+            if stop.wait_for(pause).await == Tick::Stopped {
+                break;
+            }
+            tokio::select! {
+                () = stop.wait() => break,
+                _ = appended.changed() => {}
+                _ = signals.changed() => {}
+                _ = stop.wait_for(SLOWER) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// One look at all rules that are due.
+    fn look(&self) {
+        let source = Source::Store(self.reader.clone());
+        let now = self.clock.now();
+        let settled = now.since(self.started) >= SETTLED;
+        let mut seen: Vec<(&Rule, Vec<Seen>)> = Vec::new();
+        for (at, rule) in self.rules.iter().enumerate() {
+            match &rule.condition {
+                Condition::Threshold { expr, .. } => {
+                    if expr.asks_for_absence() && !settled
+                        || !self.is_due(at, expr, rule.interval, now)
+                    {
+                        continue;
+                    }
+                    let began = self.clock.monotonic();
+                    let elements = evaluate(expr, &source, now);
+                    let error = elements.as_ref().err().map(ToString::to_string);
+                    self.note(at, now, began.elapsed(), error);
+                    if let Ok(elements) = elements {
+                        let instance = |it: Element| instance(expr, it, now);
+                        seen.push((rule, elements.into_iter().map(instance).collect()));
+                    }
+                }
+                Condition::Finding { kinds, least } => {
+                    let signals = self.signals.borrow().clone();
+                    let wanted =
+                        signals.iter().filter(|it| it.level >= *least && kinds.contains(&it.kind));
+                    seen.push((rule, wanted.map(found).collect()));
+                }
+                Condition::Sql(_) | Condition::Own(_) => {}
+            }
+        }
+        let at = self.instant(now);
+        let dropped = self.book.change(true, |kept| {
+            let each =
+                seen.into_iter().map(|(rule, seen)| observe(kept, rule, seen, self.limits, at));
+            let dropped = each.sum();
+            incident::settle(kept, at.now);
+            dropped
+        });
+        self.latency.dropped.add(dropped);
+    }
+
+    fn instant(&self, evaluated: Timestamp) -> Instant {
+        let now = self.clock.now();
+        Instant { evaluated, now, early: now.since(self.started) < EARLY }
+    }
+
+    /// Cheap rules are looked at each time, others as often as makes a difference.
+    fn is_due(&self, at: usize, expr: &Expr, longest: Duration, now: Timestamp) -> bool {
+        let slow = expr.reads_history() || expr.asks_for_absence();
+        let last = self.healths.lock().get(&at).and_then(|it| it.evaluated);
+        let least = SLOWER.min(longest) - Duration::from_millis(20);
+        !slow || last.is_none_or(|last| now.since(last) >= least)
+    }
+
+    fn note(&self, at: usize, now: Timestamp, took: Duration, error: Option<String>) {
+        let mut healths = self.healths.lock();
+        let health = healths.entry(at).or_default();
+        if let (Some(error), true) = (&error, health.error != error) {
+            let rule = self.rules.get(at).map_or("", |it| it.name.as_str());
+            warn!(rule, error, "a rule could not be evaluated; its alerts stay as they are");
+        }
+        if error.is_some() {
+            self.latency.evaluation_failures.inc();
+        }
+        *health = Health { evaluated: Some(now), took, error };
+    }
+
+    /// Asks the query of one SQL rule again and again.
+    pub(crate) async fn run_sql(self, at: usize, stop: Stop) -> Result<(), AlertsError> {
+        let Some(rule) = self.rules.get(at) else { return Ok(()) };
+        let Condition::Sql(sql) = &rule.condition else { return Ok(()) };
+        loop {
+            let (began, now) = (self.clock.monotonic(), self.clock.now());
+            let rows = tokio::select! {
+                () = stop.wait() => return Ok(()),
+                rows = (self.ask.0)(sql.clone()) => rows,
+            };
+            self.note(at, now, began.elapsed(), rows.as_ref().err().cloned());
+            if let Ok(rows) = rows {
+                let seen = rows.into_iter().map(|row| Seen {
+                    labels: row.labels,
+                    value: row.value,
+                    sql: sql.clone(),
+                    sampled: Some(now),
+                    ..Seen::default()
+                });
+                self.take(at, seen.collect(), now).await;
+            }
+            let rest = rule.interval.saturating_sub(began.elapsed()).max(Duration::from_millis(50));
+            if stop.wait_for(rest).await == Tick::Stopped {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Lets the instances of one rule take their step.
+    pub(crate) async fn take(&self, rule: usize, seen: Vec<Seen>, evaluated: Timestamp) {
+        let own = self.clone();
+        let taken = tokio::task::spawn_blocking(move || {
+            let Some(rule) = own.rules.get(rule) else { return };
+            let at = own.instant(evaluated);
+            let dropped = own.book.change(true, |kept| {
+                let dropped = observe(kept, rule, seen, own.limits, at);
+                incident::settle(kept, at.now);
+                dropped
+            });
+            own.latency.dropped.add(dropped);
+        });
+        if taken.await.is_err() {
+            self.latency.evaluation_failures.inc();
+        }
+    }
+}
+
+fn instance(expr: &Expr, element: Element, now: Timestamp) -> Seen {
+    let labels: BTreeMap<String, String> =
+        element.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let sampled = (element.time > i64::MIN).then_some(Timestamp(element.time));
+    let sql = sql(expr, &labels, sampled.unwrap_or(now));
+    Seen { labels, value: element.value, sampled, sql, ..Seen::default() }
+}
+
+/// The samples of the expression's first series about the time, as SQL.
+fn sql(expr: &Expr, labels: &BTreeMap<String, String>, at: Timestamp) -> String {
+    let selectors = expr.selectors();
+    let Some(selector) = selectors.first() else { return String::new() };
+    let quoted = |name: &str| {
+        let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+    };
+    let same = labels
+        .iter()
+        .map(|(name, value)| format!("{} = '{}' AND ", quoted(name), value.replace('\'', "''")));
+    let same: String = same.collect();
+    let from = at.minus(Duration::from_secs(600));
+    format!(
+        "SELECT time, value FROM {} WHERE {same}time >= '{from}' AND time <= '{at}' ORDER BY time",
+        quoted(&selector.metric)
+    )
+}
+
+fn found(signal: &Signal) -> Seen {
+    let mut labels = signal.labels.clone();
+    labels.insert("kind".to_owned(), signal.kind.clone());
+    let severity = match signal.level {
+        Level::Page => "critical",
+        Level::Ticket => "warning",
+        Level::Note => "info",
+    };
+    labels.insert("severity".to_owned(), severity.to_owned());
+    Seen {
+        labels,
+        value: signal.value.unwrap_or(f64::NAN),
+        sampled: Some(signal.updated),
+        summary: signal.summary.clone(),
+        evidence: signal.evidence.join("\n"),
+        sql: signal.sql.clone(),
+        finding: Some(signal.id.clone()),
+    }
+}

@@ -1,0 +1,252 @@
+//! Expressions on series, a defined part of PromQL: what a threshold rule says, parsed and evaluated.
+//!
+//! - here: the tree; `parse`: from text; `eval`: to values at an instant; `functions`: over a range of one series;
+//!   `source`: where series come from
+
+pub(crate) mod eval;
+mod functions;
+pub(crate) mod parse;
+pub(crate) mod source;
+
+#[cfg(test)]
+mod tests;
+
+use model::Labels;
+use regex::Regex;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// An expression.
+#[derive(Clone, Debug)]
+pub(crate) enum Expr {
+    Number(f64),
+    Select(Selector),
+    /// A function over a range of each series.
+    OverTime {
+        function: OverTime,
+        range: Duration,
+        selector: Selector,
+        /// The number that some functions take.
+        argument: f64,
+    },
+    Call {
+        function: Call,
+        arguments: Vec<Expr>,
+    },
+    Aggregate {
+        how: Aggregate,
+        grouping: Grouping,
+        of: Box<Expr>,
+    },
+    Binary {
+        operator: Operator,
+        /// Whether a comparison gives 0 and 1 instead of leaving out.
+        truth: bool,
+        matching: Matching,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
+}
+
+/// Which series.
+#[derive(Clone, Debug)]
+pub(crate) struct Selector {
+    pub(crate) metric: String,
+    pub(crate) matchers: Vec<Matcher>,
+    pub(crate) offset: Duration,
+    /// Where it stands in the text, in characters.
+    pub(crate) at: usize,
+}
+
+/// What a label must be.
+#[derive(Clone, Debug)]
+pub(crate) struct Matcher {
+    pub(crate) label: String,
+    pub(crate) test: Test,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Test {
+    Is(String),
+    IsNot(String),
+    Matches(Regex),
+    MatchesNot(Regex),
+}
+
+impl Matcher {
+    /// Whether a label of this value, empty where it is absent, is wanted.
+    pub(crate) fn fits(&self, value: &str) -> bool {
+        match &self.test {
+            Test::Is(text) => value == text,
+            Test::IsNot(text) => value != text,
+            Test::Matches(regex) => regex.is_match(value),
+            Test::MatchesNot(regex) => !regex.is_match(value),
+        }
+    }
+}
+
+impl Selector {
+    /// Whether a series with these labels is wanted.
+    pub(crate) fn wants(&self, labels: &Labels) -> bool {
+        self.matchers.iter().all(|it| it.fits(labels.get(&it.label).unwrap_or_default()))
+    }
+
+    /// The labels that every wanted series has, for what is absent.
+    fn certain(&self) -> Labels {
+        let certain = self.matchers.iter().filter_map(|it| match &it.test {
+            Test::Is(text) => Some((it.label.as_str(), text.as_str())),
+            _ => None,
+        });
+        Labels::from_pairs(certain)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OverTime {
+    Rate,
+    Increase,
+    Delta,
+    Deriv,
+    PredictLinear,
+    Min,
+    Max,
+    Avg,
+    Sum,
+    Count,
+    Last,
+    Changes,
+    Resets,
+    Quantile,
+    Absent,
+    /// Ours: series that had samples in the range and have none now; the value is for how many seconds.
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Absent,
+    Abs,
+    Ceil,
+    Floor,
+    Round,
+    ClampMin,
+    ClampMax,
+    HistogramQuantile,
+    Time,
+    Vector,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aggregate {
+    Sum,
+    Min,
+    Max,
+    Avg,
+    Count,
+}
+
+/// The labels that a group keeps.
+#[derive(Clone, Debug)]
+pub(crate) enum Grouping {
+    By(BTreeSet<String>),
+    Without(BTreeSet<String>),
+}
+
+impl Grouping {
+    fn of(&self, labels: &Labels) -> Labels {
+        let kept = labels.iter().filter(|(name, _)| match self {
+            Self::By(names) => names.contains(*name),
+            Self::Without(names) => !names.contains(*name),
+        });
+        Labels::from_pairs(kept)
+    }
+}
+
+/// How the two sides of an operator find each other.
+#[derive(Clone, Debug)]
+pub(crate) struct Matching {
+    pub(crate) by: Grouping,
+    pub(crate) many: Many,
+    /// Labels taken over from the side that has one.
+    pub(crate) include: BTreeSet<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Many {
+    No,
+    Left,
+    Right,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operator {
+    Or,
+    And,
+    Unless,
+    Equal,
+    NotEqual,
+    Less,
+    LessEqual,
+    More,
+    MoreEqual,
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Modulo,
+    Power,
+}
+
+impl Operator {
+    pub(crate) fn is_comparison(self) -> bool {
+        use Operator::{Equal, Less, LessEqual, More, MoreEqual, NotEqual};
+        matches!(self, Equal | NotEqual | Less | LessEqual | More | MoreEqual)
+    }
+
+    pub(crate) fn is_set(self) -> bool {
+        matches!(self, Self::Or | Self::And | Self::Unless)
+    }
+}
+
+impl Expr {
+    /// Every selector in it.
+    pub(crate) fn selectors(&self) -> Vec<&Selector> {
+        match self {
+            Self::Number(_) => Vec::new(),
+            Self::Select(selector) | Self::OverTime { selector, .. } => vec![selector],
+            Self::Call { arguments, .. } => arguments.iter().flat_map(Self::selectors).collect(),
+            Self::Aggregate { of, .. } => of.selectors(),
+            Self::Binary { left, right, .. } => {
+                left.selectors().into_iter().chain(right.selectors()).collect()
+            }
+        }
+    }
+
+    /// Whether it asks for what is missing: its value changes without a new sample.
+    pub(crate) fn asks_for_absence(&self) -> bool {
+        match self {
+            Self::Number(_) | Self::Select(_) => false,
+            Self::OverTime { function, .. } => {
+                matches!(function, OverTime::Absent | OverTime::Gone)
+            }
+            Self::Call { function: Call::Absent, .. } => true,
+            Self::Call { function: Call::Time, .. } => true,
+            Self::Call { arguments, .. } => arguments.iter().any(Self::asks_for_absence),
+            Self::Aggregate { of, .. } => of.asks_for_absence(),
+            Self::Binary { operator: Operator::Unless, .. } => true,
+            Self::Binary { left, right, .. } => left.asks_for_absence() || right.asks_for_absence(),
+        }
+    }
+
+    /// Whether it reads more than the newest sample of each series.
+    pub(crate) fn reads_history(&self) -> bool {
+        match self {
+            Self::Number(_) => false,
+            Self::Select(selector) => !selector.offset.is_zero(),
+            Self::OverTime { .. } => true,
+            Self::Call { arguments, .. } => arguments.iter().any(Self::reads_history),
+            Self::Aggregate { of, .. } => of.reads_history(),
+            Self::Binary { left, right, .. } => left.reads_history() || right.reads_history(),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Incidents: what fires together for one service is one, from its beginning to its end, with what was done and why it was.
+
+use crate::book::{Acknowledged, Kept};
+use crate::journal::Record;
+use model::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Alerts of one incident that are named.
+const NAMED: usize = 50;
+
+/// An incident.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    /// Begins with its time, so that ids sort by it.
+    pub id: String,
+    /// The job or process that it is of.
+    pub service: String,
+    /// What fired first, in words.
+    pub title: String,
+    /// When the first condition began to hold.
+    pub began: Timestamp,
+    /// When the first alert fired.
+    pub detected: Timestamp,
+    /// When nothing fired any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+    /// The rules of its alerts with their fingerprints.
+    pub alerts: BTreeMap<String, String>,
+    /// The likely cause.
+    pub cause: Cause,
+    /// What was done, line by line.
+    pub actions: Vec<String>,
+    /// Who looks after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<Acknowledged>,
+}
+
+/// Why, with what speaks for it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cause {
+    /// A short name, such as `killed`, `hung`, `leak`; empty while unknown.
+    pub kind: String,
+    /// In words.
+    pub summary: String,
+    /// Readings, exit status, last lines of the log.
+    pub evidence: Vec<String>,
+}
+
+impl Incident {
+    /// Seconds from its beginning to its end.
+    pub fn recovery_seconds(&self) -> Option<f64> {
+        Some(self.ended?.since(self.began).as_secs_f64())
+    }
+}
+
+/// Opens, joins and ends incidents as alerts stand. Looks only at alerts that have none, and at open incidents.
+pub(crate) fn settle(kept: &mut Kept, now: Timestamp) {
+    let new: Vec<String> = kept
+        .alerts
+        .values()
+        .filter(|it| it.fires() && it.incident.is_empty())
+        .map(|it| it.fingerprint.clone())
+        .collect();
+    for fingerprint in new {
+        let Some(alert) = kept.alerts.get(&fingerprint) else { continue };
+        let service = alert.service();
+        let open =
+            kept.incidents.values().rev().find(|it| it.ended.is_none() && it.service == service);
+        let mut incident = open.cloned().unwrap_or_else(|| {
+            let hash = twox_hash::XxHash3_64::oneshot(format!("{service}{fingerprint}").as_bytes());
+            let title =
+                alert.annotations.get("summary").cloned().unwrap_or_else(|| alert.rule.clone());
+            Incident {
+                id: format!("{:012x}-{:08x}", now.millis(), hash as u32),
+                service,
+                title,
+                began: alert.standing.since,
+                detected: alert.standing.fired.unwrap_or(now),
+                ended: None,
+                alerts: BTreeMap::new(),
+                cause: Cause::default(),
+                actions: Vec::new(),
+                acknowledged: None,
+            }
+        });
+        let mut alert = alert.clone();
+        alert.incident.clone_from(&incident.id);
+        let known = open_len(&incident);
+        if known < NAMED && !incident.alerts.contains_key(&alert.fingerprint) {
+            incident.alerts.insert(alert.fingerprint.clone(), alert.rule.clone());
+            kept.note(Record::Incident(Box::new(incident)));
+        }
+        // Not written down: it is found again by its service.
+        if let Some(own) = kept.alerts.get_mut(&alert.fingerprint) {
+            own.incident = alert.incident;
+        }
+    }
+    end(kept, now);
+}
+
+fn open_len(incident: &Incident) -> usize {
+    incident.alerts.len()
+}
+
+fn end(kept: &mut Kept, now: Timestamp) {
+    if kept.incidents.values().rev().take(200).all(|it| it.ended.is_some()) {
+        return;
+    }
+    let firing = kept.alerts.values().filter(|it| it.fires());
+    let services: BTreeSet<String> = firing.map(|it| it.service()).collect();
+    let over: Vec<Incident> = kept
+        .incidents
+        .values()
+        .filter(|it| it.ended.is_none() && !services.contains(&it.service))
+        .cloned()
+        .collect();
+    for mut incident in over {
+        incident.ended = Some(now);
+        kept.note(Record::Incident(Box::new(incident)));
+    }
+}

@@ -1,0 +1,275 @@
+//! Messages on their way: an outbox that survives the process, one task for each receiver, tries until it is taken.
+//!
+//! - here: the message and the task; `webhook`, `email`: the two ways out; `text`: what is said; `plot`: the series as an image
+
+pub(crate) mod email;
+mod plot;
+pub(crate) mod text;
+pub(crate) mod webhook;
+
+use crate::book::{Alert, Book, Group};
+use crate::journal::Record;
+use crate::latency::Latency;
+use crate::route::Destination;
+use model::Timestamp;
+use runtime::{Backoff, Clock, Jitter, Stop, Tick};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// Why a message is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Something fires or is over.
+    News,
+    /// It still fires.
+    Repeat,
+    /// Nobody acknowledged it.
+    Escalation,
+    /// The machine is at its end with it.
+    Remediation,
+}
+
+/// A message to one receiver.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The same for the same message in every attempt and process: receivers may take it for the proof of a duplicate.
+    pub key: String,
+    /// To whom.
+    pub receiver: String,
+    /// The group that it is of.
+    pub group: String,
+    /// The labels that its alerts share by `group_by`.
+    pub labels: BTreeMap<String, String>,
+    /// Why.
+    pub reason: Reason,
+    /// The alerts in it.
+    pub alerts: Vec<Alert>,
+    /// How many fire.
+    pub firing: usize,
+    /// How many are over.
+    pub resolved: usize,
+    /// When it was written.
+    pub made: Timestamp,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// When it is tried next.
+    pub next: Timestamp,
+    /// Why the last attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When the receiver took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Timestamp>,
+    /// When it was given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<Timestamp>,
+}
+
+impl Entry {
+    pub(crate) fn new(
+        group: &Group,
+        to: &Destination,
+        reason: Reason,
+        (firing, resolved): (usize, usize),
+        alerts: Vec<Alert>,
+        now: Timestamp,
+    ) -> Self {
+        let Destination { receiver, labels, .. } = to.clone();
+        Self {
+            key: key_of(&group.key, &receiver, group.number),
+            group: group.key.clone(),
+            receiver,
+            labels,
+            reason,
+            alerts,
+            firing,
+            resolved,
+            made: now,
+            attempts: 0,
+            next: now,
+            error: None,
+            sent: None,
+            given_up: None,
+        }
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_done(&self) -> bool {
+        self.sent.is_some() || self.given_up.is_some()
+    }
+
+    /// Whether this may be replaced by `newer`, as nobody has seen it.
+    pub(crate) fn takes_in(&self, newer: &Self) -> bool {
+        self.attempts == 0 && self.receiver == newer.receiver && self.group == newer.group
+    }
+
+    /// This in the place of an older message: what was only in that one stays.
+    pub(crate) fn in_place_of(mut self, older: &Self) -> Self {
+        self.key = older.key.clone();
+        self.made = older.made;
+        let missing =
+            |it: &&Alert| !self.alerts.iter().any(|have| have.fingerprint == it.fingerprint);
+        let more: Vec<Alert> = older.alerts.iter().filter(missing).cloned().collect();
+        self.resolved += more.len();
+        self.alerts.extend(more);
+        self
+    }
+
+    /// Whether anything in it still fires.
+    pub(crate) fn fires(&self) -> bool {
+        self.firing > 0
+    }
+}
+
+/// The key of the `number`-th message of a group to a receiver.
+pub(crate) fn key_of(group: &str, receiver: &str, number: u64) -> String {
+    let text = format!("{group}\n{receiver}\n{number}");
+    format!("{:016x}-{number}", twox_hash::XxHash3_64::oneshot(text.as_bytes()))
+}
+
+/// Why an attempt failed, and what follows from it.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) why: String,
+    /// No attempt will do better.
+    pub(crate) for_good: bool,
+    /// The receiver wants to be left alone for so long.
+    pub(crate) after: Option<Duration>,
+}
+
+/// One way out.
+#[derive(Debug)]
+pub(crate) enum Way {
+    Webhook(Box<webhook::Webhook>),
+    Email(Box<email::Email>),
+}
+
+impl Way {
+    /// Mails a minute; other ways have no limit.
+    fn per_minute(&self) -> usize {
+        match self {
+            Self::Webhook(_) => usize::MAX,
+            Self::Email(email) => email.per_minute(),
+        }
+    }
+}
+
+const RETRY: Backoff =
+    Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(30), attempts: u32::MAX };
+
+/// Sends what waits for one receiver.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    pub(crate) name: String,
+    pub(crate) way: Way,
+    pub(crate) book: Book,
+    pub(crate) clock: Clock,
+    pub(crate) give_up_after: Duration,
+    pub(crate) latency: Latency,
+}
+
+impl Sender {
+    /// Sends until stopped.
+    pub(crate) async fn run(self, stop: Stop) -> Result<(), crate::AlertsError> {
+        let mut changes = self.book.changes();
+        let mut jitter = Jitter::random();
+        let mut sent: Vec<Timestamp> = Vec::new();
+        while !stop.requested() {
+            changes.mark_unchanged();
+            let now = self.clock.now();
+            sent.retain(|at| now.since(*at) < Duration::from_secs(60));
+            let room = self.way.per_minute().saturating_sub(sent.len());
+            let (due, next) = self.due(now, room);
+            if due.is_empty() {
+                tokio::select! {
+                    _ = changes.changed() => {}
+                    tick = stop.wait_for(self.clock.until(next).min(Duration::from_secs(60))) => {
+                        if tick == Tick::Stopped { break; }
+                    }
+                }
+                continue;
+            }
+            tokio::select! {
+                () = stop.wait() => break, // what was not sent stays in the outbox
+                () = self.attempt(due, &mut jitter) => sent.push(now),
+            }
+        }
+        Ok(())
+    }
+
+    /// The message to send now, or several as one digest where there is little room; and when the next is due.
+    fn due(&self, now: Timestamp, room: usize) -> (Vec<Entry>, Timestamp) {
+        let later = now.plus(Duration::from_secs(60));
+        self.book.look(|kept| {
+            let mut waiting: Vec<&Entry> =
+                kept.waiting.values().filter(|it| it.receiver == self.name).collect();
+            waiting.sort_by_key(|it| (it.made, it.key.clone()));
+            let mut seen = std::collections::BTreeSet::new();
+            // Within a group the order stays.
+            let first: Vec<&Entry> =
+                waiting.into_iter().filter(|it| seen.insert(it.group.as_str())).collect();
+            let next = first.iter().map(|it| it.next).min().unwrap_or(later);
+            let mut ready = first.into_iter().filter(|it| it.next <= now);
+            match room {
+                0 => (Vec::new(), now.plus(Duration::from_secs(1))),
+                usize::MAX => (ready.next().into_iter().cloned().collect(), next),
+                // The last mail of the minute takes all that waits.
+                1 => (ready.take(100).cloned().collect(), next),
+                _ => (ready.next().into_iter().cloned().collect(), next),
+            }
+        })
+    }
+
+    async fn attempt(&self, mut due: Vec<Entry>, jitter: &mut Jitter) {
+        for entry in &mut due {
+            entry.attempts += 1;
+        }
+        // Written first: a message that somebody may have seen is never changed.
+        self.note(&due, false);
+        let began = self.clock.now();
+        let outcome = match &self.way {
+            Way::Webhook(webhook) => match due.first() {
+                Some(entry) => webhook.send(entry).await,
+                None => Ok(()),
+            },
+            Way::Email(email) => email.send(&due).await,
+        };
+        let now = self.clock.now();
+        for entry in &mut due {
+            match &outcome {
+                Ok(()) => {
+                    (entry.sent, entry.error) = (Some(now), None);
+                    self.latency.delivered(entry, began, now);
+                    info!(receiver = %self.name, key = %entry.key, attempts = entry.attempts, "notified");
+                }
+                Err(refused) => {
+                    let old = now.since(entry.made) > self.give_up_after;
+                    entry.error = Some(refused.why.clone());
+                    if refused.for_good || old {
+                        entry.given_up = Some(now);
+                    }
+                    let pause =
+                        RETRY.before(entry.attempts.min(12) + 1, jitter).unwrap_or(RETRY.cap);
+                    entry.next =
+                        now.plus(refused.after.unwrap_or(pause).min(Duration::from_secs(3_600)));
+                    self.latency.failed(&self.name);
+                    warn!(receiver = %self.name, key = %entry.key, attempts = entry.attempts, error = refused.why,
+                        given_up = entry.given_up.is_some(), "a receiver did not take a message");
+                }
+            }
+        }
+        self.note(&due, true);
+    }
+
+    fn note(&self, entries: &[Entry], sync: bool) {
+        let done = entries.iter().any(Entry::is_done);
+        self.book.change(sync && done, |kept| {
+            for entry in entries {
+                kept.note(Record::Entry(Box::new(entry.clone())));
+            }
+        });
+    }
+}

@@ -1,0 +1,182 @@
+//! What we say of ourselves: receivers that take nothing, rules without data, steps that never help; and the sign of life.
+
+use crate::AlertsError;
+use crate::config::{AlertsConfig, HeartbeatConfig};
+use crate::evaluate::Evaluator;
+use crate::notify::{Way, key_of};
+use crate::observe::{Seen, observe};
+use crate::route::RECEIVER_FAILING;
+use crate::rule::template::Template;
+use crate::rule::{BUILT_IN_FILE, Condition, Rule};
+use crate::{incident, unknown_metrics};
+use model::Timestamp;
+use runtime::{Clock, Stop, Tick};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tracing::warn;
+
+/// A receiver whose oldest message waits for longer is failing.
+const WAITED: Duration = Duration::from_secs(25);
+/// Metrics may take so long to come for the first time.
+const FIRST_DATA: Duration = Duration::from_secs(300);
+
+/// Looks at ourselves.
+#[derive(Debug)]
+pub(crate) struct Own {
+    evaluator: Evaluator,
+    rules: [Rule; 3],
+    strike_after: u32,
+}
+
+impl Own {
+    pub(crate) fn new(evaluator: &Evaluator, config: &AlertsConfig) -> Self {
+        let rule = |name: &str, severity: &str, what: &'static str, summary: &str| Rule {
+            name: name.to_owned(),
+            group: "monitor".to_owned(),
+            condition: Condition::Own(what),
+            hold: Duration::ZERO,
+            keep: Duration::from_secs(30),
+            labels: BTreeMap::from([(
+                "severity".to_owned(),
+                Template::parse(severity).unwrap_or_default(),
+            )]),
+            annotations: BTreeMap::from([(
+                "summary".to_owned(),
+                Template::parse(summary).unwrap_or_default(),
+            )]),
+            interval: Duration::from_secs(1),
+            place: BUILT_IN_FILE.to_owned(),
+        };
+        let rules = [
+            rule(
+                RECEIVER_FAILING,
+                "critical",
+                "the oldest message to a receiver waits for over 25 s, or one was given up",
+                "receiver {{ $labels.receiver }} takes no messages: {{ $summary }}",
+            ),
+            rule(
+                "RuleWithoutData",
+                "warning",
+                "a rule reads a metric that was never seen",
+                "rule {{ $labels.rule }} can never fire: {{ $summary }}",
+            ),
+            rule(
+                "RemediationStepUseless",
+                "warning",
+                "a step of a runbook never helped",
+                "step {{ $labels.step }} of runbook {{ $labels.runbook }} never helped and is struck off",
+            ),
+        ];
+        Self { evaluator: evaluator.clone(), rules, strike_after: config.remediation.strike_after }
+    }
+
+    /// Looks each second until stopped.
+    pub(crate) async fn run(self, stop: Stop) -> Result<(), AlertsError> {
+        let own = std::sync::Arc::new(self);
+        while stop.wait_for(Duration::from_secs(1)).await == Tick::Elapsed {
+            let this = std::sync::Arc::clone(&own);
+            if tokio::task::spawn_blocking(move || this.look()).await.is_err() {
+                own.evaluator.latency.evaluation_failures.inc();
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&self) {
+        let now = self.evaluator.clock.now();
+        let at = crate::observe::Instant { evaluated: now, now, early: false };
+        let [receivers, data, steps] = &self.rules;
+        let late = now.since(self.evaluator.started) > FIRST_DATA;
+        let without = if late { self.without_data() } else { Vec::new() };
+        self.evaluator.book.change(true, |kept| {
+            let failing = failing(kept, now);
+            let useless =
+                kept.strikes.values().filter(|it| it.helped == 0 && it.taken >= self.strike_after);
+            let useless = useless
+                .map(|it| seen([("runbook", &it.runbook), ("step", &it.step)], String::new()));
+            let useless = useless.collect();
+            let limits = self.evaluator.limits;
+            let dropped = observe(kept, receivers, failing, limits, at)
+                + observe(kept, data, without, limits, at)
+                + observe(kept, steps, useless, limits, at);
+            incident::settle(kept, now);
+            self.evaluator.latency.dropped.add(dropped);
+        });
+    }
+
+    fn without_data(&self) -> Vec<Seen> {
+        let own = &self.evaluator;
+        let rules = unknown_metrics(&own.rules, |metric| own.reader.has_metric(metric));
+        let of_files = rules.into_iter().filter_map(|(at, missing)| {
+            let rule = own.rules.get(at).filter(|it| !it.place.starts_with(BUILT_IN_FILE))?;
+            let missing: Vec<String> = missing.into_iter().collect();
+            let why = format!("no target has ever exposed {} ({})", missing.join(", "), rule.place);
+            Some(seen([("rule", &rule.name)], why))
+        });
+        of_files.collect()
+    }
+}
+
+fn seen<const N: usize>(labels: [(&str, &String); N], summary: String) -> Seen {
+    let labels = labels.map(|(name, value)| (name.to_owned(), value.clone()));
+    Seen { labels: BTreeMap::from(labels), value: 1.0, summary, ..Seen::default() }
+}
+
+fn failing(kept: &crate::book::Kept, now: Timestamp) -> Vec<Seen> {
+    let mut by_receiver: BTreeMap<&str, String> = BTreeMap::new();
+    for entry in
+        kept.waiting.values().filter(|it| now.since(it.made) > WAITED && it.error.is_some())
+    {
+        let error = entry.error.clone().unwrap_or_default();
+        by_receiver.entry(&entry.receiver).or_insert(error);
+    }
+    let recent = kept.delivered.iter().rev().take(200);
+    for entry in
+        recent.filter(|it| it.given_up.is_some_and(|at| now.since(at) < Duration::from_secs(600)))
+    {
+        let error = entry.error.clone().unwrap_or_default();
+        by_receiver.entry(&entry.receiver).or_insert(error);
+    }
+    by_receiver
+        .into_iter()
+        .map(|(receiver, error)| seen([("receiver", &receiver.to_owned())], error))
+        .collect()
+}
+
+/// Sends a sign of life again and again. It waits in no queue: one that is late is worth nothing.
+pub(crate) async fn beat(
+    way: Way,
+    config: HeartbeatConfig,
+    clock: Clock,
+    stop: Stop,
+) -> Result<(), AlertsError> {
+    let mut number = 0;
+    loop {
+        number += 1;
+        let sent = match &way {
+            Way::Webhook(webhook) => {
+                let body = json!({
+                    "version": "4", "status": "firing", "receiver": config.receiver, "groupKey": "heartbeat",
+                    "groupLabels": { "alertname": "DeadMansSwitch" }, "commonLabels": { "alertname": "DeadMansSwitch" },
+                    "commonAnnotations": {}, "externalURL": "", "truncatedAlerts": 0,
+                    "alerts": [{ "status": "firing", "labels": { "alertname": "DeadMansSwitch", "severity": "none" },
+                        "annotations": { "summary": "the monitor lives; when this stays away, it does not" },
+                        "startsAt": clock.now(), "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "", "fingerprint": "heartbeat" }],
+                });
+                webhook.post(body.to_string(), &key_of("heartbeat", &config.receiver, number)).await
+            }
+            Way::Email(_) => {
+                warn!("alerts.heartbeat needs a webhook: nobody counts mails");
+                stop.wait().await;
+                return Ok(());
+            }
+        };
+        if let Err(refused) = sent {
+            warn!(receiver = %config.receiver, error = refused.why, "the sign of life was not taken");
+        }
+        if stop.wait_for(config.interval).await == Tick::Stopped {
+            return Ok(());
+        }
+    }
+}

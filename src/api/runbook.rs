@@ -1,0 +1,66 @@
+//! What to do about each built-in alert, for links in messages: the pages of `docs/runbook`.
+
+use super::error;
+use axum::extract::Path;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+const PAGES: [(&str, &str); 24] = [
+    ("TargetDown", include_str!("../../docs/runbook/TargetDown.md")),
+    ("TargetEmpty", include_str!("../../docs/runbook/TargetEmpty.md")),
+    ("TargetMetricsGone", include_str!("../../docs/runbook/TargetMetricsGone.md")),
+    ("TargetMalformed", include_str!("../../docs/runbook/TargetMalformed.md")),
+    ("TargetSlow", include_str!("../../docs/runbook/TargetSlow.md")),
+    ("CollectionStopped", include_str!("../../docs/runbook/CollectionStopped.md")),
+    ("Leak", include_str!("../../docs/runbook/Leak.md")),
+    ("Saturation", include_str!("../../docs/runbook/Saturation.md")),
+    ("Capacity", include_str!("../../docs/runbook/Capacity.md")),
+    ("CpuDrift", include_str!("../../docs/runbook/CpuDrift.md")),
+    ("Anomaly", include_str!("../../docs/runbook/Anomaly.md")),
+    ("GatewayNotReady", include_str!("../../docs/runbook/GatewayNotReady.md")),
+    ("GatewayDataPlaneHangs", include_str!("../../docs/runbook/GatewayDataPlaneHangs.md")),
+    ("HandlesRunOut", include_str!("../../docs/runbook/HandlesRunOut.md")),
+    ("ProcessStopped", include_str!("../../docs/runbook/ProcessStopped.md")),
+    ("ProcessRestarts", include_str!("../../docs/runbook/ProcessRestarts.md")),
+    ("HostMemoryLow", include_str!("../../docs/runbook/HostMemoryLow.md")),
+    ("HostDiskFull", include_str!("../../docs/runbook/HostDiskFull.md")),
+    ("StoreRefusesSamples", include_str!("../../docs/runbook/StoreRefusesSamples.md")),
+    ("StoreDamaged", include_str!("../../docs/runbook/StoreDamaged.md")),
+    ("AlertsLate", include_str!("../../docs/runbook/AlertsLate.md")),
+    ("ReceiverFailing", include_str!("../../docs/runbook/ReceiverFailing.md")),
+    ("RuleWithoutData", include_str!("../../docs/runbook/RuleWithoutData.md")),
+    ("RemediationStepUseless", include_str!("../../docs/runbook/RemediationStepUseless.md")),
+];
+
+/// `GET /runbook/{alert}`
+pub(crate) async fn page(Path(alert): Path<String>) -> Response {
+    match PAGES.iter().find(|(name, _)| *name == alert) {
+        Some((_, text)) => {
+            ([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], *text).into_response()
+        }
+        None => {
+            let text = format!(
+                "no page of ours is about {alert}; set the annotation runbook_url in its rule"
+            );
+            error::problem(StatusCode::NOT_FOUND, &text)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_built_in_alert_has_a_page() {
+        let rules = include_str!("../../alerts/src/rule/built_in.yml");
+        let names = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+        let mut count = 0;
+        for name in names {
+            count += 1;
+            assert!(super::PAGES.iter().any(|(have, _)| *have == name), "{name} has no page");
+        }
+        assert!(count > 15, "{count}");
+        for (name, text) in super::PAGES {
+            assert!(text.starts_with(&format!("# {name}\n")), "{name}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The only translations between rooms: what one says in the words of another.
+
+use alerts::{Ask, Cell, Desk, Level, Row, Signal, SignalSender};
+use analyzer::{Column, Columns, Finding, Findings, Format, Given, Query, Severity};
+use runtime::Stop;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+/// Findings that are told to the alerts; those of more are the least.
+const MOST: usize = 5_000;
+
+/// Tells the alerts of open findings whenever they change.
+pub(crate) async fn tell(
+    findings: Findings,
+    told: SignalSender,
+    stop: Stop,
+) -> Result<(), Infallible> {
+    let mut changes = findings.changes();
+    while !stop.requested() {
+        changes.mark_unchanged();
+        let open = findings.newest(MOST, |it| it.until.is_none() && it.belongs_to.is_none());
+        told.send_replace(Arc::new(open.iter().map(signal).collect()));
+        tokio::select! {
+            () = stop.wait() => break,
+            changed = changes.changed() => if changed.is_err() { stop.wait().await },
+        }
+    }
+    Ok(())
+}
+
+fn signal(finding: &Finding) -> Signal {
+    let mut labels = finding.subject.labels.clone();
+    labels.insert("metric".to_owned(), finding.subject.metric.clone());
+    // The worst of what belongs to it is what people must know.
+    let level = match finding.worst.max(finding.severity) {
+        Severity::Page => Level::Page,
+        Severity::Ticket => Level::Ticket,
+        Severity::Note => Level::Note,
+    };
+    let with = finding.related.iter().map(|it| format!("with {}: {}", it.subject, it.summary));
+    Signal {
+        id: finding.id.clone(),
+        kind: finding.kind.name().to_owned(),
+        level,
+        labels,
+        summary: finding.summary().to_owned(),
+        evidence: finding.words.iter().skip(1).cloned().chain(with).collect(),
+        sql: finding.sql.clone(),
+        since: finding.since,
+        updated: finding.updated,
+        value: finding.numbers.values().next().map(|it| it.value),
+    }
+}
+
+/// Runs the queries of rules: texts are labels, the column `value` or the first number is the value.
+pub(crate) fn ask(query: Query) -> Ask {
+    Ask(Arc::new(move |sql| {
+        let query = query.clone();
+        Box::pin(async move {
+            let answer = query.run(&sql, &[]).await.map_err(|error| error.to_string())?;
+            let bytes = answer.encode(Format::Json).map_err(|error| error.to_string())?;
+            let answer: Value =
+                serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+            Ok(rows(&answer))
+        })
+    }))
+}
+
+fn rows(answer: &Value) -> Vec<Row> {
+    let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+    let names: Vec<String> = list(answer.get("columns"))
+        .iter()
+        .map(|it| it.get("name").and_then(Value::as_str).unwrap_or_default().to_owned())
+        .collect();
+    let row = |cells: &Value| {
+        let (mut labels, mut value) = (BTreeMap::new(), None);
+        for (name, cell) in names.iter().zip(list(Some(cells))) {
+            match cell {
+                Value::Number(number) if name == "value" => value = number.as_f64(),
+                Value::Number(number) => value = value.or(number.as_f64()),
+                Value::Object(pairs) => {
+                    labels.extend(pairs.iter().filter_map(|(name, value)| {
+                        Some((name.clone(), value.as_str()?.to_owned()))
+                    }))
+                }
+                // A time differs from look to look, and would make each row a new alert.
+                Value::String(text) if model::Timestamp::parse(&text).is_none() => {
+                    labels.insert(name.clone(), text);
+                }
+                _ => {}
+            }
+        }
+        Row { labels, value: value.unwrap_or(1.0) }
+    };
+    list(answer.get("rows")).iter().map(row).collect()
+}
+
+/// What the alerts know, as tables of SQL.
+pub(crate) fn tables(desk: Desk) -> Given {
+    Given::new(&alerts::tables(), move |name| desk.table(name).map(columns))
+}
+
+fn columns(table: alerts::Table) -> Columns {
+    let mut columns: Columns = table
+        .columns
+        .iter()
+        .map(|(name, kind)| {
+            let column = match kind {
+                Cell::Text(_) => Column::MaybeTexts(Vec::new()),
+                Cell::Time(_) => Column::Times(Vec::new()),
+                Cell::Number(_) => Column::Numbers(Vec::new()),
+                Cell::Labels(_) => Column::Labels(Vec::new()),
+            };
+            ((*name).to_owned(), column)
+        })
+        .collect();
+    for row in table.rows {
+        for (cell, (_, column)) in row.into_iter().zip(&mut columns) {
+            match (cell, column) {
+                (Cell::Text(text), Column::MaybeTexts(all)) => all.push(text),
+                (Cell::Time(time), Column::Times(all)) => all.push(time),
+                (Cell::Number(number), Column::Numbers(all)) => all.push(number),
+                (Cell::Labels(labels), Column::Labels(all)) => all.push(labels),
+                _ => {} // a cell is of its column's type
+            }
+        }
+    }
+    columns
+}
