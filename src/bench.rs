@@ -4,7 +4,7 @@ use crate::exit::{self, Failure};
 use crate::query::Place;
 use crate::query::source::Source;
 use crate::role::block_on;
-use bench::{BenchError, DetectData, DetectPlan, Devops, ScrapePlan};
+use bench::{AlertPlan, BenchError, DetectData, DetectPlan, Devops, ScrapePlan};
 use clap::{Args, Subcommand};
 use model::Timestamp;
 use runtime::Clock;
@@ -33,6 +33,15 @@ enum BenchCommand {
         /// Times that each question is asked; the median counts
         #[arg(long, default_value_t = 21)]
         times: usize,
+    },
+    /// Seconds from a fault to the message about it, by webhook and mail
+    Alert {
+        /// Faults in all, of six kinds; 200 take about ten minutes
+        #[arg(long, default_value_t = 200)]
+        faults: usize,
+        /// Where the random numbers start
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// What the detectors find, in CSV files or in stored history
     Detect(DetectArgs),
@@ -159,6 +168,9 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
             BenchCommand::Ingest(data) => bench::ingest(data.plan(), !alone).await,
             BenchCommand::Query { data, times } => bench::query(data.plan(), times, !alone).await,
             BenchCommand::Detect(_) => return Ok(()),
+            BenchCommand::Alert { faults, seed } => {
+                bench::alert(AlertPlan { faults, seed }, !alone).await
+            }
             BenchCommand::Scrape { targets, seconds, seed } => {
                 let time = Duration::from_secs(seconds.max(1));
                 bench::scrape(ScrapePlan { targets, time, seed }, !alone).await

@@ -11,6 +11,7 @@ use crate::rule::template::significant;
 use model::Timestamp;
 use runtime::{Clock, Stop, Tick};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +21,7 @@ const LOOK_FOR: Duration = Duration::from_secs(30);
 /// Of the watchdog's journal, from its end.
 const TAIL: u64 = 256 << 10;
 /// The watchdog's evidence may be older than the first failed scrape by this.
-const BEFORE: Duration = Duration::from_secs(30);
+const BEFORE: Duration = Duration::from_secs(10);
 
 /// Finds causes.
 #[derive(Clone, Debug)]
@@ -38,11 +39,7 @@ impl Causes {
         while !stop.requested() {
             changes.mark_unchanged();
             let now = self.clock.now();
-            let fresh =
-                |it: &&Incident| now.since(it.detected) < LOOK_FOR && it.cause.kind != "killed";
-            let fresh: Vec<Incident> = self.book.look(|kept| {
-                kept.incidents.values().rev().take(100).filter(fresh).cloned().collect()
-            });
+            let fresh = self.fresh(now);
             let idle = fresh.is_empty();
             let own = self.clone();
             let _ = tokio::task::spawn_blocking(move || own.look(&fresh)).await;
@@ -54,6 +51,20 @@ impl Causes {
             }
         }
         Ok(())
+    }
+
+    /// Incidents of which an alert has just fired.
+    fn fresh(&self, now: Timestamp) -> Vec<Incident> {
+        let just = |at: Option<Timestamp>| at.is_some_and(|at| now.since(at) < LOOK_FOR);
+        self.book.look(|kept| {
+            let alerts = kept.alerts.values().chain(kept.past.iter().rev().take(100));
+            let fired: BTreeSet<&str> = alerts
+                .filter(|it| just(it.standing.fired))
+                .map(|it| it.incident.as_str())
+                .collect();
+            let incidents = fired.iter().filter_map(|id| kept.incidents.get(*id));
+            incidents.take(100).cloned().collect()
+        })
     }
 
     fn look(&self, incidents: &[Incident]) {
@@ -79,15 +90,18 @@ impl Causes {
     }
 
     fn cause(&self, incident: &Incident, alerts: &[Alert]) -> Cause {
-        let mut cause = self
-            .by_watchdog(incident)
-            .or_else(|| by_alerts(alerts))
-            .or_else(|| self.by_scrapes(alerts))
-            .unwrap_or_else(|| Cause {
-                kind: "unknown".to_owned(),
-                summary: incident.title.clone(),
-                evidence: Vec::new(),
-            });
+        // How things stand now says nothing of what is over; what was written down does.
+        let over = incident.ended.is_some() && !incident.cause.kind.is_empty();
+        let now = || by_alerts(alerts).or_else(|| self.by_scrapes(alerts));
+        let found = self.by_watchdog(incident);
+        if over && found.is_none() {
+            return incident.cause.clone();
+        }
+        let mut cause = found.or_else(now).unwrap_or_else(|| Cause {
+            kind: "unknown".to_owned(),
+            summary: incident.title.clone(),
+            evidence: Vec::new(),
+        });
         cause.evidence.extend(self.readings(&incident.service));
         cause
     }
@@ -95,7 +109,12 @@ impl Causes {
     /// What the watchdog wrote down of the service about then.
     fn by_watchdog(&self, incident: &Incident) -> Option<Cause> {
         let text = tail(&self.watchdog.as_ref()?.join("journal.jsonl"))?;
-        let from = incident.began.minus(BEFORE);
+        // What belongs to the incident before does not belong to this one.
+        let last = self.book.look(|kept| {
+            let of = kept.incidents.values().filter(|it| it.service == incident.service);
+            of.filter(|it| it.id < incident.id).filter_map(|it| it.ended).max()
+        });
+        let from = incident.began.minus(BEFORE).max(last.unwrap_or(Timestamp(0)));
         let events = text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         for event in events {
             let of = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();

@@ -172,8 +172,8 @@ pub struct EmailConfig {
     /// For one attempt. Default 10 s.
     #[serde(default = "ten_seconds", with = "human_duration")]
     pub timeout: Duration,
-    /// Mails a minute; what is more goes into one digest. Default 10.
-    #[serde(default = "ten")]
+    /// Mails a minute; what is more goes into one digest. Default 30.
+    #[serde(default = "thirty")]
     pub max_per_minute: usize,
 }
 
@@ -181,8 +181,8 @@ fn submission() -> u16 {
     587
 }
 
-fn ten() -> usize {
-    10
+fn thirty() -> usize {
+    30
 }
 
 /// Who is told of what.

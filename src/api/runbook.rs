@@ -5,7 +5,7 @@ use axum::extract::Path;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-const PAGES: [(&str, &str); 24] = [
+const PAGES: [(&str, &str); 25] = [
     ("TargetDown", include_str!("../../docs/runbook/TargetDown.md")),
     ("TargetEmpty", include_str!("../../docs/runbook/TargetEmpty.md")),
     ("TargetMetricsGone", include_str!("../../docs/runbook/TargetMetricsGone.md")),
@@ -21,6 +21,7 @@ const PAGES: [(&str, &str); 24] = [
     ("GatewayDataPlaneHangs", include_str!("../../docs/runbook/GatewayDataPlaneHangs.md")),
     ("HandlesRunOut", include_str!("../../docs/runbook/HandlesRunOut.md")),
     ("ProcessStopped", include_str!("../../docs/runbook/ProcessStopped.md")),
+    ("ProcessRestarted", include_str!("../../docs/runbook/ProcessRestarted.md")),
     ("ProcessRestarts", include_str!("../../docs/runbook/ProcessRestarts.md")),
     ("HostMemoryLow", include_str!("../../docs/runbook/HostMemoryLow.md")),
     ("HostDiskFull", include_str!("../../docs/runbook/HostDiskFull.md")),

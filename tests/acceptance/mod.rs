@@ -2,3 +2,4 @@
 
 mod r3;
 mod r8;
+mod r8_remediation;

@@ -1,7 +1,8 @@
 //! R3, monitoring and observability.
 
+use crate::harness::mailbox::{Hook, Mailbox, hook, mail};
 use crate::harness::page::{PageServer, ok};
-use crate::harness::program::{Monitor, NO_HOST, Program, job, write};
+use crate::harness::program::{Monitor, NO_HOST, PROGRAM, Program, job, write};
 use crate::harness::wait::wait_for;
 use rustix::process::Signal;
 use std::fs;
@@ -83,4 +84,125 @@ fn r3_2_a_dead_target_is_tried_five_times_a_scrape() {
         .wait_rows("SELECT u.value, a.value FROM up u JOIN scrape_attempts a ON u.time = a.time");
     assert_eq!(rows[0], "0.0,5.0");
     monitor.wait_rows("SELECT 1 FROM scrape_failures_total WHERE reason = 'refused' AND value = 5");
+}
+
+/// A gateway process, and where its control listener is.
+fn gateway(dir: &std::path::Path, control: &str) -> (Program, String) {
+    let (config, ready) = (dir.join("gateway.toml"), dir.join("gateway.json"));
+    write(&config, format!("[gateway]\nlisten = \"127.0.0.1:0\"\ncontrol = \"{control}\"\n"));
+    let _ = fs::remove_file(&ready);
+    let args =
+        ["gateway", "--config", config.to_str().unwrap(), "--ready-file", ready.to_str().unwrap()];
+    let program = Program::start(dir, &args, &[]);
+    let told = wait_for("the gateway", || fs::read_to_string(&ready).ok());
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    (program, told["control"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn r3_3_health_failure_alerts_within_30s_by_webhook_and_mail() {
+    let dir = TempDir::new().unwrap();
+    let (mut process, control) = gateway(dir.path(), "127.0.0.1:0");
+    let server = Mailbox::start(dir.path(), "plain", &[]);
+    let sink = Hook::start();
+    // All as shipped but who is told, and of what.
+    let config = [
+        format!("[[collector.scrape]]\njob = \"gateway\"\ntargets = [\"{control}\"]\n"),
+        hook("h", sink.address, ""),
+        mail("m", server.port, "security = \"none\""),
+        NO_HOST.to_owned(),
+    ];
+    let monitor = Monitor::start(dir.path(), &config.concat());
+    for fault in ["killed", "hung"] {
+        monitor.wait_rows("SELECT 1 FROM last.up WHERE job = 'gateway' AND value = 1");
+        let (hooks, mails) = (sink.got().len(), server.mails().len());
+        let start = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        if fault == "killed" {
+            process.signal(Signal::KILL);
+        } else {
+            process.signal(Signal::STOP);
+        }
+        let down = |text: &str| text.contains("TargetDown");
+        wait_for("the webhook", || {
+            sink.got()
+                .into_iter()
+                .skip(hooks)
+                .find(|it| down(&it.body) && it.alerts().contains(&"TargetDown firing".to_owned()))
+        });
+        wait_for("the mail", || {
+            server.mails().into_iter().skip(mails).find(|it| down(it) && it.contains("FIRING"))
+        });
+        let took = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap() - start;
+        assert!(took.as_secs() < 30, "{fault}: {took:?}");
+        if fault == "killed" {
+            process = gateway(dir.path(), &control).0;
+        } else {
+            process.signal(Signal::CONT);
+        }
+        wait_for("the end", || {
+            sink.got()
+                .into_iter()
+                .skip(hooks)
+                .find(|it| it.alerts().contains(&"TargetDown resolved".to_owned()))
+        });
+    }
+    // The monitor has measured it too, each message.
+    let page = crate::harness::page::get(&monitor.address, "/metrics").unwrap().1;
+    let count = |line: &str| -> u64 {
+        let found = page.lines().find_map(|it| it.strip_prefix(line)?.trim().parse().ok());
+        found.unwrap_or_else(|| panic!("{line}\n{page}"))
+    };
+    let within = count("forerunner_alert_latency_seconds_bucket{stage=\"total\",le=\"30\"}");
+    assert_eq!(within, count("forerunner_alert_latency_seconds_count{stage=\"total\"}"));
+    assert!(within >= 4, "{within}");
+}
+
+#[test]
+fn r3_4_an_incident_has_its_cause_with_evidence_and_its_recovery_seconds() {
+    let dir = TempDir::new().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let gateway = dir.path().join("gateway.toml");
+    write(
+        &gateway,
+        format!("[gateway]\nlisten = \"127.0.0.1:0\"\ncontrol = \"127.0.0.1:{port}\"\n"),
+    );
+    let config = format!(
+        "[[collector.scrape]]\njob = \"gateway\"\ninterval = \"200ms\"\ntargets = [\"127.0.0.1:{port}\"]\n\
+         [[collector.process]]\nname = \"gateway\"\ncommand = \"{gateway}\"\n{NO_HOST}\
+         [watchdog]\ndir = \"{logs}\"\n[[watchdog.child]]\nname = \"gateway\"\ncommand = [\"{program}\", \"gateway\", \"--with-parent\", \"--config\", \"{gateway}\"]\n",
+        gateway = gateway.display(),
+        logs = dir.path().join("logs").display(),
+        program = PROGRAM,
+    );
+    let monitor = Monitor::start(dir.path(), &config);
+    let file = dir.path().join("monitor.toml");
+    let _watchdog = Program::start(
+        dir.path(),
+        &["watchdog", "--config", file.to_str().unwrap(), "--with-parent"],
+        &[],
+    );
+    let pid = |monitor: &Monitor| -> i32 {
+        monitor.wait_rows("SELECT 1 FROM last.up WHERE job = 'gateway' AND value = 1");
+        wait_for("the process", || {
+            let found = fs::read_dir("/proc").unwrap().flatten().find(|entry| {
+                let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                let words = String::from_utf8_lossy(&words).replace('\0', " ");
+                words.contains(gateway.to_str().unwrap()) && words.contains(" gateway ")
+            });
+            found.and_then(|entry| entry.file_name().to_string_lossy().parse().ok())
+        })
+    };
+    let signal = |pid: i32, signal| {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap()
+    };
+    signal(pid(&monitor), Signal::KILL);
+    let killed = monitor.wait_rows(
+        "SELECT cause, evidence LIKE '%watchdog at%', recovery_seconds > 0 FROM incidents WHERE service = 'gateway' AND ended IS NOT NULL AND cause = 'killed'",
+    );
+    assert_eq!(killed, ["killed,true,true"]);
+    let stopped = pid(&monitor);
+    signal(stopped, Signal::STOP);
+    monitor.wait_rows("SELECT 1 FROM incidents WHERE cause = 'stopped' AND ended IS NULL");
+    signal(stopped, Signal::CONT);
+    monitor.wait_rows("SELECT 1 FROM incidents WHERE cause = 'stopped' AND recovery_seconds > 0");
 }

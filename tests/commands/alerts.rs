@@ -336,3 +336,39 @@ fn a_silence_is_set_audited_and_ended_and_a_token_to_read_may_not() {
         it.alerts() == ["LevelHigh resolved"]
     });
 }
+
+#[test]
+fn ten_thousand_alerts_at_once_are_one_message_and_the_page_goes_on() {
+    let dir = TempDir::new().unwrap();
+    let lines: String = (0..10_000).map(|n| format!("level{{n=\"{n}\"}} 9\n")).collect();
+    let page = PageServer::start(move |_| ok(&lines));
+    let sink = Hook::start();
+    let target = format!(
+        "[[collector.scrape]]\njob = \"app\"\ninterval = \"1s\"\ntargets = [\"{}\"]\n",
+        page.address
+    );
+    let config = [rules(&dir, RULES), hook("h", sink.address, ""), target, NO_HOST.to_owned()];
+    let monitor = Monitor::start(dir.path(), &config.concat());
+    let got =
+        sink.wait("the flood", |it| it.alerts().first().is_some_and(|it| it == "LevelHigh firing"));
+    let json = got.json();
+    assert_eq!(
+        (json["firing"].as_u64(), json["truncatedAlerts"].as_u64()),
+        (Some(10_000), Some(9_900))
+    );
+    assert!(got.body.len() < 200_000, "{}", got.body.len());
+    let (code, text) = get(&monitor.address, "/api/v1/alerts?limit=200").unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (code, shown["total"].as_u64(), shown["alerts"].as_array().unwrap().len()),
+        (200, Some(10_000), 200)
+    );
+    assert_eq!(monitor.query("SELECT count(*) FROM alerts WHERE state = 'firing'"), ["10000"]);
+    assert_eq!(monitor.query("SELECT count(*) FROM incidents"), ["1"]);
+    assert_eq!(sink.got().len(), 1);
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", monitor.program.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < 600 << 10, "{peak} KiB");
+}

@@ -6,9 +6,14 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Asks until there is an answer, and panics with `what` when there is none in time.
-pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    wait_within(LIMIT, what, ask)
+}
+
+/// The same for facts that take longer.
+pub(crate) fn wait_within<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     #[allow(clippy::disallowed_methods, reason = "the limit of a test is real time")]
-    let end = Instant::now() + LIMIT;
+    let end = Instant::now() + limit;
     loop {
         if let Some(answer) = ask() {
             return answer;

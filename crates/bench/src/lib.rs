@@ -3,8 +3,10 @@
 //! - `devops`: the data, seeded; `remote_write`: the data as requests
 //! - `system`: ours and the peers as processes: how to start, feed and ask each
 //! - `detect/`: the detectors over series from files
+//! - `alert/`: from fault to message
 //! - `ingest`, `query`, `scrape`: one benchmark each; `table`: what they print
 
+mod alert;
 mod detect;
 mod devops;
 mod ingest;
@@ -14,6 +16,7 @@ mod scrape;
 mod system;
 mod table;
 
+pub use alert::{AlertPlan, alert};
 pub use detect::{DetectData, DetectError, DetectPlan, detect};
 pub use devops::Devops;
 pub use ingest::ingest;
