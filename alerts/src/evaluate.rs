@@ -7,7 +7,7 @@ use crate::AlertsError;
 use crate::book::Book;
 use crate::expr::Expr;
 use crate::expr::eval::{Element, evaluate};
-use crate::expr::source::Source;
+use crate::expr::source::{Newest, Source};
 use crate::incident;
 use crate::latency::Latency;
 use crate::observe::{Instant, Limits, Seen, observe};
@@ -16,13 +16,13 @@ use crate::signal::{Ask, Signal, Signals};
 use model::Timestamp;
 use parking_lot::Mutex;
 use runtime::{Clock, Stop, Tick};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use store::Reader;
 use tracing::warn;
 
-/// What is not seen so soon after our start is not yet over: its samples may not have come.
+/// For so long after our start, what is not seen may not have come yet.
 const EARLY: Duration = Duration::from_secs(60);
 /// What is missing so soon after our start may not have come yet.
 const SETTLED: Duration = Duration::from_secs(20);
@@ -116,10 +116,12 @@ impl Evaluator {
                 Condition::Sql(_) | Condition::Own(_) => {}
             }
         }
-        let at = self.instant(now);
+        let at = Instant { evaluated: now, now: self.clock.now() };
+        let doubt = self.doubt(&source, now);
         let dropped = self.book.change(true, |kept| {
-            let each =
-                seen.into_iter().map(|(rule, seen)| observe(kept, rule, seen, self.limits, at));
+            let each = seen
+                .into_iter()
+                .map(|(rule, seen)| observe(kept, rule, seen, &doubt, (self.limits, at)));
             let dropped = each.sum();
             incident::settle(kept, at.now);
             dropped
@@ -127,9 +129,44 @@ impl Evaluator {
         self.latency.dropped.add(dropped);
     }
 
-    fn instant(&self, evaluated: Timestamp) -> Instant {
-        let now = self.clock.now();
-        Instant { evaluated, now, early: now.since(self.started) < EARLY }
+    /// Alerts of an earlier process of which nothing can be said yet: no sample of their series has come since our start. Those of
+    /// queries and findings get a fixed time.
+    fn doubt(&self, source: &Source, now: Timestamp) -> BTreeSet<String> {
+        if now.since(self.started) >= EARLY {
+            return BTreeSet::new();
+        }
+        let restored: Vec<(String, String, BTreeMap<String, String>)> = self.book.look(|kept| {
+            let of = kept.alerts.values().filter(|it| it.restored);
+            of.map(|it| (it.fingerprint.clone(), it.rule.clone(), it.labels.clone())).collect()
+        });
+        if restored.len() > 200 {
+            // To look for the series of each would take longer than to wait.
+            return restored.into_iter().map(|it| it.0).collect();
+        }
+        let mut fresh: BTreeMap<&str, Vec<Newest>> = BTreeMap::new();
+        let mut doubt = BTreeSet::new();
+        for (fingerprint, rule, labels) in restored {
+            let rule = self.rules.iter().find(|it| it.name == rule);
+            let selector = match rule.map(|it| (it, &it.condition)) {
+                Some((_, Condition::Threshold { expr, .. })) => expr.selectors().into_iter().next(),
+                Some(_) => None,
+                None => continue, // a rule that is no more has no alerts
+            };
+            let come = selector.is_some_and(|selector| {
+                let newest = fresh.entry(&selector.metric).or_insert_with(|| {
+                    let mut all = source.newest(selector, now).unwrap_or_default();
+                    all.retain(|it| it.time >= self.started.millis());
+                    all
+                });
+                newest.iter().any(|it| {
+                    it.labels.iter().all(|(n, v)| labels.get(n).is_none_or(|own| own == v))
+                })
+            });
+            if !come {
+                doubt.insert(fingerprint);
+            }
+        }
+        doubt
     }
 
     /// Cheap rules are looked at each time, others as often as makes a difference.
@@ -186,9 +223,10 @@ impl Evaluator {
         let own = self.clone();
         let taken = tokio::task::spawn_blocking(move || {
             let Some(rule) = own.rules.get(rule) else { return };
-            let at = own.instant(evaluated);
+            let at = Instant { evaluated, now: own.clock.now() };
+            let doubt = own.doubt(&Source::Store(own.reader.clone()), at.now);
             let dropped = own.book.change(true, |kept| {
-                let dropped = observe(kept, rule, seen, own.limits, at);
+                let dropped = observe(kept, rule, seen, &doubt, (own.limits, at));
                 incident::settle(kept, at.now);
                 dropped
             });

@@ -35,17 +35,16 @@ pub(crate) struct Instant {
     /// Of the evaluation.
     pub(crate) evaluated: Timestamp,
     pub(crate) now: Timestamp,
-    /// Whether we run too briefly to believe that what is not seen is over.
-    pub(crate) early: bool,
 }
 
-/// Lets every instance of `rule` take its step. Returns how many were over a limit.
+/// Lets every instance of `rule` take its step. Those that are in `doubt`, by fingerprint, are not over only because they are
+/// not seen. Returns how many were over a limit.
 pub(crate) fn observe(
     kept: &mut Kept,
     rule: &Rule,
     seen: Vec<Seen>,
-    limits: Limits,
-    at: Instant,
+    doubt: &BTreeSet<String>,
+    (limits, at): (Limits, Instant),
 ) -> u64 {
     let mut dropped = 0;
     let mut held = BTreeSet::new();
@@ -69,7 +68,7 @@ pub(crate) fn observe(
         .alerts
         .values()
         .filter(|it| it.rule == rule.name && !held.contains(&it.fingerprint))
-        .filter(|it| it.standing.phase != Phase::Resolved && !(it.restored && at.early))
+        .filter(|it| it.standing.phase != Phase::Resolved && !doubt.contains(&it.fingerprint))
         .map(|it| it.fingerprint.clone())
         .collect();
     for fingerprint in gone {

@@ -85,7 +85,8 @@ impl Own {
 
     fn look(&self) {
         let now = self.evaluator.clock.now();
-        let at = crate::observe::Instant { evaluated: now, now, early: false };
+        let at = (self.evaluator.limits, crate::observe::Instant { evaluated: now, now });
+        let none = std::collections::BTreeSet::new();
         let [receivers, data, steps] = &self.rules;
         let late = now.since(self.evaluator.started) > FIRST_DATA;
         let without = if late { self.without_data() } else { Vec::new() };
@@ -96,10 +97,9 @@ impl Own {
             let useless = useless
                 .map(|it| seen([("runbook", &it.runbook), ("step", &it.step)], String::new()));
             let useless = useless.collect();
-            let limits = self.evaluator.limits;
-            let dropped = observe(kept, receivers, failing, limits, at)
-                + observe(kept, data, without, limits, at)
-                + observe(kept, steps, useless, limits, at);
+            let dropped = observe(kept, receivers, failing, &none, at)
+                + observe(kept, data, without, &none, at)
+                + observe(kept, steps, useless, &none, at);
             incident::settle(kept, now);
             self.evaluator.latency.dropped.add(dropped);
         });

@@ -221,8 +221,8 @@ fn firing(plan: &Plan, case: &Case, until: i64, name: &str) -> Vec<Shown> {
                         value: it.value,
                         ..Seen::default()
                     });
-                let at = Instant { evaluated: now, now, early: false };
-                observe(kept, rule, seen.collect(), limits, at);
+                let at = Instant { evaluated: now, now };
+                observe(kept, rule, seen.collect(), &BTreeSet::new(), (limits, at));
             }
         }
         let firing = kept.alerts.values().filter(|it| it.standing.phase == Phase::Firing);

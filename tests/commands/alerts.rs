@@ -372,3 +372,89 @@ fn ten_thousand_alerts_at_once_are_one_message_and_the_page_goes_on() {
     let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(peak < 600 << 10, "{peak} KiB");
 }
+
+/// Rules `A0` to `A5`, each a group of its own.
+fn six() -> String {
+    let rule = |n: u32| {
+        format!("      - {{ alert: A{n}, expr: level > 5, labels: {{ severity: critical }} }}\n")
+    };
+    format!("groups:\n  - name: g\n    rules:\n{}", (0..6).map(rule).collect::<String>())
+}
+
+#[test]
+fn more_mails_than_are_wanted_in_a_minute_become_one_and_nothing_is_left_out() {
+    let dir = TempDir::new().unwrap();
+    let page = level(&Arc::new(AtomicBool::new(true)));
+    let server = Mailbox::start(dir.path(), "plain", &[]);
+    let config = [
+        rules(&dir, &six()),
+        mail("m", server.port, "security = \"none\"\nmax_per_minute = 2"),
+        job("app", page.address),
+        NO_HOST.to_owned(),
+    ];
+    let monitor = Monitor::start(dir.path(), &config.concat());
+    monitor.wait_rows("SELECT 1 FROM notifications WHERE state = 'sent' HAVING count(*) = 6");
+    let mails = server.mails();
+    assert_eq!(mails.len(), 2, "{mails:#?}");
+    for n in 0..6 {
+        let with = mails.iter().filter(|it| it.contains(&format!("FIRING A{n}\r\n"))).count();
+        assert_eq!(with, 1, "A{n}");
+    }
+    assert!(mails[1].contains("Subject: [FIRING:5] 5 groups of alerts"), "{}", mails[1]);
+}
+
+#[test]
+fn a_mail_server_that_hangs_or_refuses_is_told_of_and_delays_nobody() {
+    let dir = TempDir::new().unwrap();
+    let page = level(&Arc::new(AtomicBool::new(true)));
+    let server = Mailbox::start(dir.path(), "plain", &[]);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let sink = Hook::start();
+    let hangs =
+        mail("hangs", silent.local_addr().unwrap().port(), "security = \"none\"\ntimeout = \"1s\"");
+    let refuses = mail("refuses", server.port, "security = \"none\"")
+        .replace("a@example.org", "reject@example.org");
+    let config = [
+        rules(&dir, RULES),
+        hangs,
+        refuses,
+        hook("h", sink.address, ""),
+        job("app", page.address),
+        NO_HOST.to_owned(),
+    ];
+    let monitor = Monitor::start(dir.path(), &config.concat());
+    sink.wait("the message", |it| it.alerts() == ["LevelHigh firing"]);
+    let error = |receiver: &str, text: &str| {
+        monitor.wait_rows(&format!("SELECT 1 FROM notifications WHERE receiver = '{receiver}' AND state = 'waiting' AND error LIKE '%{text}%'"))
+    };
+    error("hangs", "no answer of the mail server within 1s");
+    error("refuses", "550");
+    for receiver in ["hangs", "refuses"] {
+        sink.wait("the alert about the receiver", |it| {
+            it.alerts().contains(&"ReceiverFailing firing".to_owned())
+                && it.body.contains(&format!("\"receiver\":\"{receiver}\""))
+        });
+    }
+}
+
+#[test]
+fn the_sign_of_life_comes_again_and_again_and_a_route_without_receivers_tells_nobody() {
+    let dir = TempDir::new().unwrap();
+    let page = level(&Arc::new(AtomicBool::new(true)));
+    let (life, other) = (Hook::start(), Hook::start());
+    let config = [
+        rules(&dir, RULES),
+        "[alerts.heartbeat]\nreceiver = \"life\"\ninterval = \"1s\"\n".to_owned(),
+        hook("life", life.address, ""),
+        hook("other", other.address, ""),
+        "[[alerts.route]]\nmatchers = 'alertname=\"LevelHigh\"'\nreceivers = []\n".to_owned(),
+        "[[alerts.route]]\nreceivers = [\"other\"]\n".to_owned(),
+        job("app", page.address),
+        NO_HOST.to_owned(),
+    ];
+    let monitor = Monitor::start(dir.path(), &config.concat());
+    monitor.wait_rows("SELECT 1 FROM alerts WHERE state = 'firing'");
+    let signs = wait_for("three signs", || Some(life.got()).filter(|it| it.len() >= 3));
+    assert!(signs.iter().all(|it| it.alerts() == ["DeadMansSwitch firing"]));
+    assert!(other.got().is_empty(), "{:?}", other.got());
+}

@@ -9,7 +9,7 @@ use crate::rule::{Rule, parse::rules};
 use crate::{dispatcher, evaluate};
 use model::Timestamp;
 use runtime::Clock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,10 +56,10 @@ impl Bench {
             ..Seen::default()
         });
         let now = Timestamp(self.now);
-        let at = Instant { evaluated: now, now, early: false };
+        let at = Instant { evaluated: now, now };
         let limits = Limits { per_rule: 10_000, all: 10_000 };
         self.book.change(true, |kept| {
-            observe(kept, rule, seen.collect(), limits, at);
+            observe(kept, rule, seen.collect(), &BTreeSet::new(), (limits, at));
             incident::settle(kept, now);
         });
         self
