@@ -26,6 +26,9 @@ pub struct Alert {
     pub fingerprint: String,
     /// The rule's name.
     pub rule: String,
+    /// Which rule of that name.
+    #[serde(default)]
+    pub source: String,
     /// `alertname` and the labels of rule and series.
     pub labels: BTreeMap<String, String>,
     /// What is said of it.
@@ -63,6 +66,9 @@ pub struct Alert {
     /// The incident that it belongs to.
     #[serde(default)]
     pub incident: String,
+    /// Over, and everybody who is to hear of it has.
+    #[serde(default)]
+    pub(crate) closed: bool,
     /// Why nobody is told, if so.
     #[serde(skip_deserializing, default)]
     pub quiet: Option<String>,
@@ -163,9 +169,7 @@ impl Kept {
     pub(crate) fn take(&mut self, record: Record) {
         match record {
             Record::Alert(alert) => {
-                let done = alert.standing.phase == Phase::Resolved
-                    && alert.told.values().all(|it| it.resolved);
-                if done {
+                if alert.closed {
                     self.alerts.remove(&alert.fingerprint);
                     self.past.push_back(*alert);
                 } else {

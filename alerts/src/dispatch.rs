@@ -102,9 +102,15 @@ impl Dispatcher {
         let looked_after = firing.iter().all(|it| it.acknowledged.is_some());
         let mut next = now.plus(Duration::from_secs(3_600));
         let reason = if news > 0 {
-            let since = *self.waits.entry(key.to_owned()).or_insert(now);
+            let since = *self
+                .waits
+                .entry(key.to_owned())
+                .and_modify(|at| *at = (*at).min(now))
+                .or_insert(now);
             // So many within an interval go at once; the next waits until the first of them is an interval old.
-            let first = group.sent.len().checked_sub(burst).and_then(|at| group.sent.get(at));
+            // A clock that went back leaves times that are yet to come; they do not count.
+            let sent: Vec<Timestamp> = group.sent.iter().copied().filter(|at| *at <= now).collect();
+            let first = sent.len().checked_sub(burst).and_then(|at| sent.get(at));
             let due = since.plus(wait).max(first.map_or(since, |first| first.plus(interval)));
             next = next.min(due);
             (due <= now).then_some(Reason::News)
@@ -162,7 +168,7 @@ impl Dispatcher {
         let alerts: Vec<&Alert> = members.iter().filter_map(|it| kept.alerts.get(it)).collect();
         let mut shown: Vec<&Alert> =
             alerts.iter().copied().filter(|it| it.fires() && it.quiet.is_none()).collect();
-        let news: Vec<String> = alerts
+        let news: BTreeSet<String> = alerts
             .iter()
             .filter(|it| is_news(it, &to.receiver, resolved_too))
             .map(|it| it.fingerprint.clone())
@@ -171,13 +177,8 @@ impl Dispatcher {
             alerts.iter().copied().filter(|it| !it.fires() && news.contains(&it.fingerprint));
         shown.extend(over);
         // What is new comes first, the worst before the others.
-        let fresh: BTreeSet<&str> = news.iter().map(String::as_str).collect();
         shown.sort_by_key(|it| {
-            (
-                !fresh.contains(it.fingerprint.as_str()),
-                it.severity() != "critical",
-                it.standing.since,
-            )
+            (!news.contains(&it.fingerprint), it.severity() != "critical", it.standing.since)
         });
         let firing = shown.iter().filter(|it| it.fires()).count();
         let entry = Entry::new(
@@ -204,7 +205,7 @@ impl Dispatcher {
         let heard: Vec<String> = members
             .iter()
             .filter(|it| {
-                news.contains(it)
+                news.contains(*it)
                     || kept.alerts.get(*it).is_some_and(|it| it.fires() && it.quiet.is_none())
             })
             .cloned()
@@ -242,6 +243,7 @@ impl Dispatcher {
             .collect();
         for mut alert in done {
             alert.told.values_mut().for_each(|it| it.resolved = true);
+            alert.closed = true;
             kept.note(Record::Alert(Box::new(alert)));
         }
     }

@@ -52,7 +52,8 @@ pub(crate) struct Evaluator {
     pub(crate) clock: Clock,
     pub(crate) latency: Latency,
     pub(crate) limits: Limits,
-    pub(crate) started: Timestamp,
+    /// Our start, by the wall and for durations.
+    pub(crate) started: (Timestamp, tokio::time::Instant),
 }
 
 impl Evaluator {
@@ -88,7 +89,7 @@ impl Evaluator {
     fn look(&self) {
         let source = Source::Store(self.reader.clone());
         let now = self.clock.now();
-        let settled = now.since(self.started) >= SETTLED;
+        let settled = self.started.1.elapsed() >= SETTLED;
         let mut seen: Vec<(&Rule, Vec<Seen>)> = Vec::new();
         for (at, rule) in self.rules.iter().enumerate() {
             match &rule.condition {
@@ -132,12 +133,12 @@ impl Evaluator {
     /// Alerts of an earlier process of which nothing can be said yet: no sample of their series has come since our start. Those of
     /// queries and findings get a fixed time.
     fn doubt(&self, source: &Source, now: Timestamp) -> BTreeSet<String> {
-        if now.since(self.started) >= EARLY {
+        if self.started.1.elapsed() >= EARLY {
             return BTreeSet::new();
         }
         let restored: Vec<(String, String, BTreeMap<String, String>)> = self.book.look(|kept| {
             let of = kept.alerts.values().filter(|it| it.restored);
-            of.map(|it| (it.fingerprint.clone(), it.rule.clone(), it.labels.clone())).collect()
+            of.map(|it| (it.fingerprint.clone(), it.source.clone(), it.labels.clone())).collect()
         });
         if restored.len() > 200 {
             // To look for the series of each would take longer than to wait.
@@ -146,7 +147,7 @@ impl Evaluator {
         let mut fresh: BTreeMap<&str, Vec<Newest>> = BTreeMap::new();
         let mut doubt = BTreeSet::new();
         for (fingerprint, rule, labels) in restored {
-            let rule = self.rules.iter().find(|it| it.name == rule);
+            let rule = self.rules.iter().find(|it| it.id == rule);
             let selector = match rule.map(|it| (it, &it.condition)) {
                 Some((_, Condition::Threshold { expr, .. })) => expr.selectors().into_iter().next(),
                 Some(_) => None,
@@ -155,7 +156,7 @@ impl Evaluator {
             let come = selector.is_some_and(|selector| {
                 let newest = fresh.entry(&selector.metric).or_insert_with(|| {
                     let mut all = source.newest(selector, now).unwrap_or_default();
-                    all.retain(|it| it.time >= self.started.millis());
+                    all.retain(|it| it.time >= self.started.0.millis());
                     all
                 });
                 newest.iter().any(|it| {
@@ -174,7 +175,7 @@ impl Evaluator {
         let slow = expr.reads_history() || expr.asks_for_absence();
         let last = self.healths.lock().get(&at).and_then(|it| it.evaluated);
         let least = SLOWER.min(longest) - Duration::from_millis(20);
-        !slow || last.is_none_or(|last| now.since(last) >= least)
+        !slow || last.is_none_or(|last| last > now || now.since(last) >= least)
     }
 
     fn note(&self, at: usize, now: Timestamp, took: Duration, error: Option<String>) {

@@ -152,7 +152,7 @@ impl Alerts {
             clock,
             latency: latency.clone(),
             limits: Limits { per_rule: config.max_alerts_per_rule, all: config.max_alerts },
-            started: clock.now(),
+            started: (clock.now(), clock.monotonic()),
         };
         for (at, rule) in rules.iter().enumerate() {
             if matches!(rule.condition, rule::Condition::Sql(_)) {

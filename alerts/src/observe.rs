@@ -48,7 +48,7 @@ pub(crate) fn observe(
 ) -> u64 {
     let mut dropped = 0;
     let mut held = BTreeSet::new();
-    let mut have = kept.alerts.values().filter(|it| it.rule == rule.name).count();
+    let mut have = kept.alerts.values().filter(|it| it.source == rule.id).count();
     for seen in seen {
         let labels = labels(rule, &seen);
         let fingerprint = fingerprint(rule, &labels);
@@ -67,7 +67,7 @@ pub(crate) fn observe(
     let gone: Vec<String> = kept
         .alerts
         .values()
-        .filter(|it| it.rule == rule.name && !held.contains(&it.fingerprint))
+        .filter(|it| it.source == rule.id && !held.contains(&it.fingerprint))
         .filter(|it| it.standing.phase != Phase::Resolved && !doubt.contains(&it.fingerprint))
         .map(|it| it.fingerprint.clone())
         .collect();
@@ -154,6 +154,7 @@ fn alert(
     Alert {
         fingerprint,
         rule: rule.name.clone(),
+        source: rule.id.clone(),
         annotations,
         standing,
         value: Some(seen.value).filter(|it| it.is_finite()),
@@ -169,6 +170,7 @@ fn alert(
         incident: String::new(),
         quiet: None,
         restored: false,
+        closed: false,
         labels,
     }
 }
@@ -197,7 +199,7 @@ pub(crate) fn labels(rule: &Rule, seen: &Seen) -> BTreeMap<String, String> {
 /// Of rule and labels. A finding keeps its own while its severity changes.
 fn fingerprint(rule: &Rule, labels: &BTreeMap<String, String>) -> String {
     let finding = matches!(rule.condition, crate::rule::Condition::Finding { .. });
-    let mut text = rule.name.clone();
+    let mut text = rule.id.clone();
     for (name, value) in labels.iter().filter(|(name, _)| !(finding && *name == "severity")) {
         text.extend(["\n", name, "\t", value]);
     }

@@ -33,6 +33,7 @@ impl Own {
     pub(crate) fn new(evaluator: &Evaluator, config: &AlertsConfig) -> Self {
         let rule = |name: &str, severity: &str, what: &'static str, summary: &str| Rule {
             name: name.to_owned(),
+            id: format!("own/{name}"),
             group: "monitor".to_owned(),
             condition: Condition::Own(what),
             hold: Duration::ZERO,
@@ -88,7 +89,7 @@ impl Own {
         let at = (self.evaluator.limits, crate::observe::Instant { evaluated: now, now });
         let none = std::collections::BTreeSet::new();
         let [receivers, data, steps] = &self.rules;
-        let late = now.since(self.evaluator.started) > FIRST_DATA;
+        let late = self.evaluator.started.1.elapsed() > FIRST_DATA;
         let without = if late { self.without_data() } else { Vec::new() };
         self.evaluator.book.change(true, |kept| {
             let failing = failing(kept, now);

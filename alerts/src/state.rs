@@ -55,7 +55,7 @@ pub struct Standing {
 
 /// What becomes of an alert whose condition `holds` or not at `now`; `None` is inactive.
 ///
-/// A clock that went back makes no time pass.
+/// After a clock went back, times that are yet to come count as now.
 pub(crate) fn step(
     before: Option<Standing>,
     holds: bool,
@@ -68,6 +68,10 @@ pub(crate) fn step(
         let phase = if fires { Phase::Firing } else { Phase::Pending };
         Standing { phase, since: now, fired: fires.then_some(now), held: now, resolved: None }
     };
+    let before = before.map(|old| {
+        let since = if old.phase == Phase::Pending { old.since.min(now) } else { old.since };
+        Standing { since, held: old.held.min(now), ..old }
+    });
     match (before, holds) {
         (None, false) => None,
         (None, true) => Some(begin()),

@@ -110,8 +110,7 @@ fn r8_4_a_leak_is_found_cleaned_and_seen_to_be_cleaned() {
     });
     assert_eq!(steps[0], "cleanup,helped");
     it.hook.wait("the leak", |got| got.alerts().contains(&"Leak firing".to_owned()));
-    let cause = it.monitor.query("SELECT cause FROM incidents WHERE service = 'app'");
-    assert_eq!(cause[0], "leak");
+    it.monitor.wait_rows("SELECT 1 FROM incidents WHERE service = 'app' AND cause = 'leak'");
     let before = it.monitor.query("SELECT before > after FROM remediations WHERE step = 'cleanup'");
     assert_eq!(before[0], "true");
 }

@@ -37,7 +37,7 @@ fn an_alert_survives_a_kill_at_any_instant_and_a_second_message_has_the_first_on
         "200 OK".to_owned()
     });
     let config = format!(
-        "[alerts]\nrules = [{:?}]\nbuilt_in = false\n{}{}{NO_HOST}",
+        "[alerts]\nrules = [{:?}]\nbuilt_in = false\ngroup_burst = 1000\n{}{}{NO_HOST}",
         dir.path().join("rules.yml").to_str().unwrap(),
         hook("h", sink.address, ""),
         job("app", page.address),

@@ -257,3 +257,36 @@ fn a_damaged_line_of_the_journal_costs_only_itself() {
     let aside = std::fs::read_to_string(dir.path().join("alerts.damaged")).unwrap();
     assert_eq!(aside.lines().count(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn two_rules_of_one_name_do_not_end_each_others_alerts_and_a_clock_that_goes_back_delays_nothing()
+ {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), TWO);
+    let more = RULES.replace("alert: Slow", "alert: Down").replace("for: 2s", "for: 0s");
+    bench.rules = rules("r", &more).0;
+    assert_eq!(bench.rules[0].name, bench.rules[1].name);
+    let (first, second) = (bench.rules[0].clone(), bench.rules[1].clone());
+    bench.rules = vec![first.clone()];
+    assert_eq!(bench.sees("Down", &["a"]).messages(1), ["hook: a", "quiet: a"]);
+    bench.rules = vec![second];
+    assert_eq!(bench.sees("Down", &["b"]).messages(1), ["hook: b a", "quiet: b a"]);
+    let firing = bench.book.look(|kept| kept.alerts.values().filter(|it| it.fires()).count());
+    assert_eq!(firing, 2);
+    // Two messages an instance later have used up what goes at once; the clock goes back an hour.
+    bench.sees("Down", &["b", "c"]).messages(1);
+    bench.sees("Down", &["b", "c", "d"]).messages(1);
+    bench.now -= 3_600_000;
+    let told = bench.sees("Down", &["b", "c", "d", "e"]).messages(25);
+    assert!(told.iter().any(|it| it.starts_with("hook: e")), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alert_that_is_over_before_anybody_heard_of_it_is_told_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), TWO);
+    bench.sees("Down", &["a"]);
+    assert_eq!(bench.sees("Down", &[]).messages(2), ["hook: -a"]);
+    assert_eq!(bench.messages(100), [""; 0]);
+    assert_eq!(bench.book.look(|kept| (kept.alerts.len(), kept.past.len())), (0, 1));
+}

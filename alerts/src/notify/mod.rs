@@ -180,7 +180,7 @@ impl Sender {
         while !stop.requested() {
             changes.mark_unchanged();
             let now = self.clock.now();
-            sent.retain(|at| now.since(*at) < Duration::from_secs(60));
+            sent.retain(|at| *at <= now && now.since(*at) < Duration::from_secs(60));
             let room = self.way.per_minute().saturating_sub(sent.len());
             let (due, next) = self.due(now, room);
             if due.is_empty() {
@@ -212,7 +212,9 @@ impl Sender {
             let first: Vec<&Entry> =
                 waiting.into_iter().filter(|it| seen.insert(it.group.as_str())).collect();
             let next = first.iter().map(|it| it.next).min().unwrap_or(later);
-            let mut ready = first.into_iter().filter(|it| it.next <= now);
+            // No pause is longer than an hour: more is of a clock that went back.
+            let due = |next: Timestamp| next <= now || next.since(now) > Duration::from_secs(3_600);
+            let mut ready = first.into_iter().filter(|it| due(it.next));
             match room {
                 0 => (Vec::new(), now.plus(Duration::from_secs(1))),
                 usize::MAX => (ready.next().into_iter().cloned().collect(), next),

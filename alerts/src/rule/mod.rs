@@ -22,6 +22,8 @@ pub const BUILT_IN_FILE: &str = "built-in";
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     pub(crate) name: String,
+    /// Group, name and number among those of the same name there: several rules may give alerts of one name.
+    pub(crate) id: String,
     pub(crate) group: String,
     pub(crate) condition: Condition,
     /// For how long the condition must hold before the alert fires.

@@ -79,6 +79,8 @@ fn group(file: &str, node: Node<'_>, found: &mut Vec<Rule>, faults: &mut Faults)
         let before = faults.all.len();
         let rule = rule(file, &name, interval, item, faults);
         if let Some(mut rule) = rule.filter(|_| faults.all.len() == before) {
+            let like = found.iter().filter(|it| it.group == rule.group && it.name == rule.name);
+            rule.id = format!("{}/{}/{}", rule.group, rule.name, like.count());
             for (name, value) in &group_labels {
                 rule.labels.entry(name.clone()).or_insert_with(|| value.clone());
             }
@@ -155,6 +157,7 @@ fn rule(
         annotations: annotations.map(|it| templates(it, false, faults)).unwrap_or_default(),
         place: format!("{file}:{line}:{column}"),
         group: group.to_owned(),
+        id: String::new(),
         name,
         condition,
         interval,
