@@ -37,7 +37,11 @@ impl Dispatcher {
         for alert in kept.alerts.values().filter(|it| it.standing.phase != Phase::Pending) {
             let routes = &self.routes;
             let known = self.destinations.entry(alert.fingerprint.clone());
-            for to in known.or_insert_with(|| routes.of(alert)).iter() {
+            let known = known.or_insert_with(|| routes.of(alert));
+            if alert.finding.is_some() {
+                *known = routes.of(alert); // its severity changes while it goes on
+            }
+            for to in known.iter() {
                 let key = to.key();
                 let (key, to) = if groups.len() >= MAX_GROUPS && !groups.contains_key(&key) {
                     let to = Destination { labels: BTreeMap::new(), ..to.clone() };

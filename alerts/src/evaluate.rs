@@ -90,6 +90,8 @@ impl Evaluator {
         let source = Source::Store(self.reader.clone());
         let now = self.clock.now();
         let settled = self.started.1.elapsed() >= SETTLED;
+        // Before the rules: a sample that comes between the two must not make certain what they could not see.
+        let doubt = self.doubt(&source, now);
         let mut seen: Vec<(&Rule, Vec<Seen>)> = Vec::new();
         for (at, rule) in self.rules.iter().enumerate() {
             match &rule.condition {
@@ -118,7 +120,6 @@ impl Evaluator {
             }
         }
         let at = Instant { evaluated: now, now: self.clock.now() };
-        let doubt = self.doubt(&source, now);
         let dropped = self.book.change(true, |kept| {
             let each = seen
                 .into_iter()

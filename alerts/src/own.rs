@@ -152,9 +152,9 @@ pub(crate) async fn beat(
     clock: Clock,
     stop: Stop,
 ) -> Result<(), AlertsError> {
-    let mut number = 0;
     loop {
-        number += 1;
+        // Not counted from one: after a restart a receiver would take it for a sign that it has had.
+        let number = clock.now().millis().unsigned_abs();
         let sent = match &way {
             Way::Webhook(webhook) => {
                 let body = json!({

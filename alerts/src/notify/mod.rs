@@ -225,12 +225,8 @@ impl Sender {
         })
     }
 
-    async fn attempt(&self, mut due: Vec<Entry>, jitter: &mut Jitter) {
-        for entry in &mut due {
-            entry.attempts += 1;
-        }
-        // Written first: a message that somebody may have seen is never changed.
-        self.note(&due, false);
+    async fn attempt(&self, due: Vec<Entry>, jitter: &mut Jitter) {
+        let mut due = self.claim(&due);
         let began = self.clock.now();
         let outcome = match &self.way {
             Way::Webhook(webhook) => match due.first() {
@@ -264,6 +260,20 @@ impl Sender {
             }
         }
         self.note(&due, true);
+    }
+
+    /// The messages as they stand now, noted as tried, in one change: what was merged into one since it was found due goes out
+    /// with it, and from here on nothing is. A message that somebody may have seen is never changed.
+    fn claim(&self, due: &[Entry]) -> Vec<Entry> {
+        self.book.change(false, |kept| {
+            let now = due.iter().filter_map(|it| kept.waiting.get(&it.key).cloned());
+            let mut claimed: Vec<Entry> = now.collect();
+            for entry in &mut claimed {
+                entry.attempts += 1;
+                kept.note(Record::Entry(Box::new(entry.clone())));
+            }
+            claimed
+        })
     }
 
     fn note(&self, entries: &[Entry], sync: bool) {
