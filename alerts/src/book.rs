@@ -117,9 +117,6 @@ pub(crate) struct Group {
     pub sent: Vec<Timestamp>,
     /// The number of the next message.
     pub number: u64,
-    /// When it was escalated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub escalated: Option<Timestamp>,
 }
 
 impl Alert {
@@ -217,18 +214,17 @@ impl Kept {
         while self.audit.len() > HISTORY {
             self.audit.pop_front();
         }
-        // Ids begin with their time, so the first is the oldest.
-        while self.incidents.len() > HISTORY {
-            self.incidents.pop_first();
-        }
-        while self.remediations.len() > HISTORY {
-            self.remediations.pop_first();
-        }
-        while self.silences.len() > HISTORY {
-            self.silences.pop_first();
-        }
-        while self.groups.len() > HISTORY {
-            self.groups.pop_first();
+        // Ids begin with their time, so the first is the oldest. What goes on is kept: there are limits to how much does.
+        forget(&mut self.incidents, |it| it.ended.is_some());
+        forget(&mut self.remediations, |it| it.outcome == "refused");
+        forget(&mut self.remediations, |it| it.ended.is_some());
+        let newest = self.silences.values().map(|it| it.starts).max();
+        forget(&mut self.silences, |it| newest.is_some_and(|newest| it.ends < newest));
+        if self.groups.len() > HISTORY {
+            let oldest = self.groups.values().min_by_key(|it| it.sent.last().copied());
+            if let Some(key) = oldest.map(|it| it.key.clone()) {
+                self.groups.remove(&key);
+            }
         }
     }
 
@@ -246,6 +242,21 @@ impl Kept {
         all.extend(self.allowed.map(Record::Allowed));
         all
     }
+}
+
+/// Removes the oldest of what may go, where there is more than is kept.
+fn forget<T>(all: &mut BTreeMap<String, T>, may_go: impl Fn(&T) -> bool) {
+    if all.len() > HISTORY
+        && let Some(id) = all.iter().find(|(_, it)| may_go(it)).map(|(id, _)| id.clone())
+    {
+        all.remove(&id);
+    }
+}
+
+/// An id that begins with its time, so that ids sort by it; `of` tells those of one millisecond apart.
+pub(crate) fn id(now: Timestamp, of: &str) -> String {
+    let hash = twox_hash::XxHash3_64::oneshot(of.as_bytes());
+    format!("{:012x}-{:08x}", now.millis(), hash as u32)
 }
 
 /// The book. Clones share it.
@@ -281,6 +292,8 @@ impl Book {
         let mut kept = Kept::default();
         records.into_iter().for_each(|record| kept.take(record));
         kept.alerts.values_mut().for_each(|it| it.restored = true);
+        // Whether a message was tried may not have survived with it: it is never changed any more.
+        kept.waiting.values_mut().for_each(|it| it.attempts = it.attempts.max(1));
         let changed = watch::Sender::new(0);
         Self(Arc::new(Shared { journal: Mutex::new(None), kept: Mutex::new(kept), changed }))
     }

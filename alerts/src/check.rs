@@ -121,5 +121,29 @@ pub(crate) fn load(config: &AlertsConfig) -> Result<Vec<Rule>, AlertsError> {
         let why = format!("{} rules are more than {MOST}", rules.len());
         faults.push(Fault { file: "alerts.rules".to_owned(), line: 1, column: 1, why });
     }
+    parse::number(&mut rules);
     if faults.is_empty() { Ok(rules) } else { Err(AlertsError::Rules(faults)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_of_one_group_and_name_in_two_files_are_two_rules() {
+        let dir = tempfile::tempdir().unwrap();
+        let rule = "groups:\n  - name: api\n    rules:\n      - alert: HighErrors\n        expr: errors > ";
+        for (name, limit) in [("a.yml", "1"), ("b.yml", "2")] {
+            platform::durable::replace(
+                &dir.path().join(name),
+                format!("{rule}{limit}\n").as_bytes(),
+            )
+            .unwrap();
+        }
+        let pattern = dir.path().join("*.yml").display().to_string();
+        let config =
+            AlertsConfig { rules: vec![pattern], built_in: false, ..AlertsConfig::default() };
+        let ids: Vec<String> = load(&config).unwrap().into_iter().map(|it| it.id).collect();
+        assert_eq!(ids, ["api/HighErrors/0", "api/HighErrors/1"]);
+    }
 }

@@ -1,6 +1,6 @@
 //! What people may ask and do. Every change is written down with who made it.
 
-use crate::book::{Acknowledged, Alert, Audit, Book, Kept};
+use crate::book::{Acknowledged, Alert, Audit, Book, Kept, id};
 use crate::config::AlertsConfig;
 use crate::evaluate::Healths;
 use crate::expr::parse::matchers;
@@ -17,9 +17,13 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Silences at a time that are not over.
 const MAX_SILENCES: usize = 1_000;
+
+/// What is to be quiet for longer is no silence.
+const LONGEST_SILENCE: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Where people ask and do. Clones share it.
 #[derive(Clone, Debug)]
@@ -258,17 +262,20 @@ impl Desk {
             },
             _ => return invalid("give either ends or duration".to_owned()),
         };
+        if ends > now.plus(LONGEST_SILENCE) {
+            return invalid(
+                "the silence would last for over ten years; change the rule or the route instead"
+                    .to_owned(),
+            );
+        }
         if ends <= starts || ends <= now {
             return invalid("the silence would be over before it begins".to_owned());
         }
         if self.silences(false).len() >= MAX_SILENCES {
             return invalid(format!("{MAX_SILENCES} silences are set already; end some"));
         }
-        let hash = twox_hash::XxHash3_64::oneshot(
-            format!("{}{}{ends}", new.matchers, new.reason).as_bytes(),
-        );
         let silence = Silence {
-            id: format!("{:012x}-{:08x}", now.millis(), hash as u32),
+            id: id(now, &format!("{}{}{ends}", new.matchers, new.reason)),
             matchers: new.matchers,
             starts,
             ends,

@@ -4,7 +4,7 @@
 use crate::book::{Alert, Group, Kept, Told};
 use crate::journal::Record;
 use crate::notify::{Entry, Reason};
-use crate::route::{Destination, Manner, Routes};
+use crate::route::{Destination, Manner, Route, Routes};
 use crate::silence::Quiet;
 use crate::state::Phase;
 use model::Timestamp;
@@ -41,7 +41,8 @@ impl Dispatcher {
             if alert.finding.is_some() {
                 *known = routes.of(alert); // its severity changes while it goes on
             }
-            for to in known.iter() {
+            let more = told_besides(alert, known);
+            for to in known.iter().chain(&more) {
                 let key = to.key();
                 let (key, to) = if groups.len() >= MAX_GROUPS && !groups.contains_key(&key) {
                     let to = Destination { labels: BTreeMap::new(), ..to.clone() };
@@ -73,8 +74,13 @@ impl Dispatcher {
             .collect();
         for (fingerprint, why) in quiet {
             if let Some(alert) = kept.alerts.get_mut(&fingerprint) {
+                let newly = why.is_some() && !alert.muted;
                 alert.muted |= why.is_some();
                 alert.quiet = why;
+                if newly {
+                    let alert = alert.clone();
+                    kept.note(Record::Alert(Box::new(alert)));
+                }
             }
         }
     }
@@ -100,8 +106,8 @@ impl Dispatcher {
         let group = kept.groups.get(key).cloned().unwrap_or_else(|| Group {
             key: key.to_owned(),
             sent: Vec::new(),
-            number: 1,
-            escalated: None,
+            // Not from one: a group that was forgotten must not give the keys of other messages again.
+            number: now.millis().unsigned_abs(),
         });
         let looked_after = firing.iter().all(|it| it.acknowledged.is_some());
         let mut next = now.plus(Duration::from_secs(3_600));
@@ -125,33 +131,23 @@ impl Dispatcher {
             next = due.map_or(next, |due| next.min(due));
             due.filter(|due| *due <= now).map(|_| Reason::Repeat)
         };
-        let escalation =
-            route.escalation.clone().filter(|_| !looked_after && group.escalated.is_none());
-        let told = firing.iter().filter(|it| it.told.contains_key(&to.receiver));
-        let first = told.filter_map(|it| it.standing.fired).min();
-        let escalate = first.zip(escalation).map(|(first, (after, who))| (first.plus(after), who));
+        let escalate = escalation(route, to, &firing);
         if let Some((due, _)) = &escalate {
             next = next.min(*due);
         }
         let escalate =
             escalate.filter(|(due, _)| *due <= now).map(|(_, who)| who).unwrap_or_default();
         if reason.is_none() && escalate.is_empty() {
-            if firing.is_empty() && group.escalated.is_some() {
-                kept.note(Record::Group(Group { escalated: None, ..group }));
-            }
             return next;
         }
         let mut group = group;
         for (reason, receiver) in reason
             .map(|reason| (reason, to.receiver.clone()))
             .into_iter()
-            .chain(escalate.iter().map(|receiver| (Reason::Escalation, receiver.clone())))
+            .chain(escalate.into_iter().map(|receiver| (Reason::Escalation, receiver.clone())))
         {
             let destination = Destination { receiver, ..to.clone() };
             self.write(kept, &mut group, &destination, members, reason, now);
-        }
-        if !escalate.is_empty() {
-            group.escalated = Some(now);
         }
         self.waits.remove(key);
         kept.note(Record::Group(group));
@@ -239,7 +235,7 @@ impl Dispatcher {
                     .get(&alert.fingerprint)
                     .map(Vec::as_slice)
                     .unwrap_or_default();
-                !to.iter().any(|it| {
+                !to.iter().chain(&told_besides(alert, to)).any(|it| {
                     is_news(alert, &it.receiver, !self.not_resolved.contains(&it.receiver))
                 })
             })
@@ -251,6 +247,43 @@ impl Dispatcher {
             kept.note(Record::Alert(Box::new(alert)));
         }
     }
+}
+
+/// Whoever was told by escalation or by a runbook, and has not heard the end.
+fn told_besides(alert: &Alert, known: &[Destination]) -> Vec<Destination> {
+    let open = alert.told.iter().filter(|(_, told)| !told.resolved).map(|(receiver, _)| receiver);
+    let besides = open.filter(|receiver| !known.iter().any(|it| it.receiver == **receiver));
+    let like = known.first().cloned();
+    besides
+        .map(|receiver| Destination {
+            receiver: receiver.clone(),
+            ..like.clone().unwrap_or(Destination {
+                route: 0,
+                receiver: String::new(),
+                labels: BTreeMap::new(),
+            })
+        })
+        .collect()
+}
+
+/// When the route's second receivers are to be told, and which: nobody looks after an alert that a first one was told of, and they
+/// have not heard of it.
+fn escalation<'a>(
+    route: &'a Route,
+    to: &Destination,
+    firing: &[&Alert],
+) -> Option<(Timestamp, Vec<&'a String>)> {
+    let (after, second) = route.escalation.as_ref()?;
+    if !route.receivers.contains(&to.receiver) {
+        return None;
+    }
+    let heard = |alert: &Alert, who: &String| {
+        alert.told.get(who).is_some_and(|it| Some(it.fired) == alert.standing.fired)
+    };
+    let open = firing.iter().filter(|it| it.acknowledged.is_none() && heard(it, &to.receiver));
+    let open: Vec<&&Alert> = open.filter(|it| second.iter().any(|who| !heard(it, who))).collect();
+    let first = open.iter().filter_map(|it| it.standing.fired).min()?;
+    Some((first.plus(*after), second.iter().collect()))
 }
 
 /// Whether `receiver` has something to hear of `alert`.

@@ -4,7 +4,7 @@
 //! series that is milliseconds, with very many it is slower and not more expensive.
 
 use crate::AlertsError;
-use crate::book::Book;
+use crate::book::{Book, Kept};
 use crate::expr::Expr;
 use crate::expr::eval::{Element, evaluate};
 use crate::expr::source::{Newest, Source};
@@ -40,6 +40,26 @@ pub(crate) struct Health {
 /// The health of rules by their place among all.
 pub(crate) type Healths = Arc<Mutex<BTreeMap<usize, Health>>>;
 
+/// Since when we look, without a gap.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Life {
+    /// By the wall.
+    started: Timestamp,
+    pub(crate) began: tokio::time::Instant,
+    /// The last look.
+    looked: Timestamp,
+}
+
+impl Life {
+    pub(crate) fn begin(clock: Clock) -> Self {
+        Self { started: clock.now(), began: clock.monotonic(), looked: clock.now() }
+    }
+}
+
+/// A clock that leaps further between two looks, or a machine that stood still for so long: samples must come first, as after a
+/// start.
+const GAP: Duration = Duration::from_secs(60);
+
 /// Looks at rules.
 #[derive(Clone, Debug)]
 pub(crate) struct Evaluator {
@@ -52,8 +72,7 @@ pub(crate) struct Evaluator {
     pub(crate) clock: Clock,
     pub(crate) latency: Latency,
     pub(crate) limits: Limits,
-    /// Our start, by the wall and for durations.
-    pub(crate) started: (Timestamp, tokio::time::Instant),
+    pub(crate) life: Arc<Mutex<Life>>,
 }
 
 impl Evaluator {
@@ -89,7 +108,8 @@ impl Evaluator {
     fn look(&self) {
         let source = Source::Store(self.reader.clone());
         let now = self.clock.now();
-        let settled = self.started.1.elapsed() >= SETTLED;
+        let life = self.go_on(now);
+        let settled = life.began.elapsed() >= SETTLED;
         // Before the rules: a sample that comes between the two must not make certain what they could not see.
         let doubt = self.doubt(&source, now);
         let mut seen: Vec<(&Rule, Vec<Seen>)> = Vec::new();
@@ -131,10 +151,28 @@ impl Evaluator {
         self.latency.dropped.add(dropped);
     }
 
+    /// Notes a look; after a gap life begins anew, and what fires is in doubt.
+    fn go_on(&self, now: Timestamp) -> Life {
+        let mut life = self.life.lock();
+        if now.since(life.looked) > GAP {
+            warn!(
+                gap_seconds = now.since(life.looked).as_secs(),
+                "nothing was looked at for a while; alerts are believed to go on until samples come"
+            );
+            *life = Life::begin(self.clock);
+            let doubt =
+                |kept: &mut Kept| kept.alerts.values_mut().for_each(|it| it.restored = true);
+            self.book.change(false, doubt);
+        }
+        life.looked = now;
+        *life
+    }
+
     /// Alerts of an earlier process of which nothing can be said yet: no sample of their series has come since our start. Those of
     /// queries and findings get a fixed time.
     fn doubt(&self, source: &Source, now: Timestamp) -> BTreeSet<String> {
-        if self.started.1.elapsed() >= EARLY {
+        let life = *self.life.lock();
+        if life.began.elapsed() >= EARLY {
             return BTreeSet::new();
         }
         let restored: Vec<(String, String, BTreeMap<String, String>)> = self.book.look(|kept| {
@@ -145,19 +183,18 @@ impl Evaluator {
             // To look for the series of each would take longer than to wait.
             return restored.into_iter().map(|it| it.0).collect();
         }
-        let mut fresh: BTreeMap<&str, Vec<Newest>> = BTreeMap::new();
+        let mut fresh: BTreeMap<&str, Vec<Newest>> = BTreeMap::new(); // by rule
         let mut doubt = BTreeSet::new();
         for (fingerprint, rule, labels) in restored {
-            let rule = self.rules.iter().find(|it| it.id == rule);
-            let selector = match rule.map(|it| (it, &it.condition)) {
-                Some((_, Condition::Threshold { expr, .. })) => expr.selectors().into_iter().next(),
-                Some(_) => None,
-                None => continue, // a rule that is no more has no alerts
+            let Some(rule) = self.rules.iter().find(|it| it.id == rule) else { continue };
+            let selector = match &rule.condition {
+                Condition::Threshold { expr, .. } => expr.selectors().into_iter().next(),
+                _ => None,
             };
             let come = selector.is_some_and(|selector| {
-                let newest = fresh.entry(&selector.metric).or_insert_with(|| {
+                let newest = fresh.entry(&rule.id).or_insert_with(|| {
                     let mut all = source.newest(selector, now).unwrap_or_default();
-                    all.retain(|it| it.time >= self.started.0.millis());
+                    all.retain(|it| it.time >= life.started.millis());
                     all
                 });
                 newest.iter().any(|it| {

@@ -1,6 +1,6 @@
 //! Incidents: what fires together for one service is one, from its beginning to its end, with what was done and why it was.
 
-use crate::book::{Acknowledged, Kept};
+use crate::book::{Acknowledged, Kept, id};
 use crate::journal::Record;
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -68,11 +68,10 @@ pub(crate) fn settle(kept: &mut Kept, now: Timestamp) {
         let open =
             kept.incidents.values().rev().find(|it| it.ended.is_none() && it.service == service);
         let mut incident = open.cloned().unwrap_or_else(|| {
-            let hash = twox_hash::XxHash3_64::oneshot(format!("{service}{fingerprint}").as_bytes());
             let title =
                 alert.annotations.get("summary").cloned().unwrap_or_else(|| alert.rule.clone());
             Incident {
-                id: format!("{:012x}-{:08x}", now.millis(), hash as u32),
+                id: id(now, &format!("{service}{fingerprint}")),
                 service,
                 title,
                 began: alert.standing.since,
@@ -84,27 +83,21 @@ pub(crate) fn settle(kept: &mut Kept, now: Timestamp) {
                 acknowledged: None,
             }
         });
-        let mut alert = alert.clone();
-        alert.incident.clone_from(&incident.id);
-        let known = open_len(&incident);
-        if known < NAMED && !incident.alerts.contains_key(&alert.fingerprint) {
-            incident.alerts.insert(alert.fingerprint.clone(), alert.rule.clone());
+        let (incident_id, rule) = (incident.id.clone(), alert.rule.clone());
+        if incident.alerts.len() < NAMED && !incident.alerts.contains_key(&fingerprint) {
+            incident.alerts.insert(fingerprint.clone(), rule);
             kept.note(Record::Incident(Box::new(incident)));
         }
         // Not written down: it is found again by its service.
-        if let Some(own) = kept.alerts.get_mut(&alert.fingerprint) {
-            own.incident = alert.incident;
+        if let Some(own) = kept.alerts.get_mut(&fingerprint) {
+            own.incident = incident_id;
         }
     }
     end(kept, now);
 }
 
-fn open_len(incident: &Incident) -> usize {
-    incident.alerts.len()
-}
-
 fn end(kept: &mut Kept, now: Timestamp) {
-    if kept.incidents.values().rev().take(200).all(|it| it.ended.is_some()) {
+    if kept.incidents.values().all(|it| it.ended.is_some()) {
         return;
     }
     let firing = kept.alerts.values().filter(|it| it.fires());

@@ -59,18 +59,19 @@ pub use unit_test::test;
 use book::Book;
 use cause::Causes;
 use dispatch::Dispatcher;
-use evaluate::{Evaluator, Healths};
+use evaluate::{Evaluator, Healths, Life};
 use expr::source::Source;
 use latency::Latency;
 use model::Timestamp;
 use notify::text::Links;
 use notify::{Sender, Way};
 use observe::Limits;
+use parking_lot::Mutex;
 use remediation::Remediator;
 use route::Routes;
 use runtime::{Clock, Stop, Tasks, Tick};
 use silence::Quiet;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,6 +115,8 @@ impl Alerts {
     pub fn open(config: AlertsConfig, dir: &Path, parts: Parts) -> Result<Self, AlertsError> {
         let rules = Arc::new(check::load(&config)?);
         let book = Book::open(dir)?;
+        let is_rule = |id: &str| id.starts_with(own::PREFIX) || rules.iter().any(|it| it.id == id);
+        book.change(true, |kept| observe::end_orphans(kept, is_rule, parts.clock.now()));
         let latency = Latency::new(&parts.registry);
         let page = config.url.clone().unwrap_or_else(|| parts.url.clone());
         let page = page.trim_end_matches('/').to_owned();
@@ -152,7 +155,7 @@ impl Alerts {
             clock,
             latency: latency.clone(),
             limits: Limits { per_rule: config.max_alerts_per_rule, all: config.max_alerts },
-            started: (clock.now(), clock.monotonic()),
+            life: Arc::new(Mutex::new(Life::begin(clock))),
         };
         for (at, rule) in rules.iter().enumerate() {
             if matches!(rule.condition, rule::Condition::Sql(_)) {
@@ -262,24 +265,4 @@ async fn dispatch(
         }
     }
     Ok(())
-}
-
-/// The metrics that rules of a configuration read, by rule.
-pub(crate) fn unknown_metrics(
-    rules: &[rule::Rule],
-    is_known: impl Fn(&str) -> bool,
-) -> Vec<(usize, BTreeSet<String>)> {
-    let mut found = Vec::new();
-    for (at, rule) in rules.iter().enumerate() {
-        let missing: BTreeSet<String> = rule
-            .metrics()
-            .into_iter()
-            .map(|(metric, _)| metric)
-            .filter(|it| !is_known(it))
-            .collect();
-        if !missing.is_empty() {
-            found.push((at, missing));
-        }
-    }
-    found
 }

@@ -3,16 +3,16 @@
 use crate::AlertsError;
 use crate::config::{AlertsConfig, HeartbeatConfig};
 use crate::evaluate::Evaluator;
+use crate::incident;
 use crate::notify::{Way, key_of};
 use crate::observe::{Seen, observe};
 use crate::route::RECEIVER_FAILING;
 use crate::rule::template::Template;
 use crate::rule::{BUILT_IN_FILE, Condition, Rule};
-use crate::{incident, unknown_metrics};
 use model::Timestamp;
 use runtime::{Clock, Stop, Tick};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tracing::warn;
 
@@ -20,6 +20,9 @@ use tracing::warn;
 const WAITED: Duration = Duration::from_secs(25);
 /// Metrics may take so long to come for the first time.
 const FIRST_DATA: Duration = Duration::from_secs(300);
+
+/// How the ids of our own rules begin.
+pub(crate) const PREFIX: &str = "own/";
 
 /// Looks at ourselves.
 #[derive(Debug)]
@@ -33,7 +36,7 @@ impl Own {
     pub(crate) fn new(evaluator: &Evaluator, config: &AlertsConfig) -> Self {
         let rule = |name: &str, severity: &str, what: &'static str, summary: &str| Rule {
             name: name.to_owned(),
-            id: format!("own/{name}"),
+            id: format!("{PREFIX}{name}"),
             group: "monitor".to_owned(),
             condition: Condition::Own(what),
             hold: Duration::ZERO,
@@ -87,10 +90,11 @@ impl Own {
     fn look(&self) {
         let now = self.evaluator.clock.now();
         let at = (self.evaluator.limits, crate::observe::Instant { evaluated: now, now });
-        let none = std::collections::BTreeSet::new();
+        let none = BTreeSet::new();
         let [receivers, data, steps] = &self.rules;
-        let late = self.evaluator.started.1.elapsed() > FIRST_DATA;
-        let without = if late { self.without_data() } else { Vec::new() };
+        // Before that nothing can be said, neither that data is missing nor that it is not.
+        let late = self.evaluator.life.lock().began.elapsed() > FIRST_DATA;
+        let without = late.then(|| self.without_data());
         self.evaluator.book.change(true, |kept| {
             let failing = failing(kept, now);
             let useless =
@@ -99,7 +103,7 @@ impl Own {
                 .map(|it| seen([("runbook", &it.runbook), ("step", &it.step)], String::new()));
             let useless = useless.collect();
             let dropped = observe(kept, receivers, failing, &none, at)
-                + observe(kept, data, without, &none, at)
+                + without.map_or(0, |without| observe(kept, data, without, &none, at))
                 + observe(kept, steps, useless, &none, at);
             incident::settle(kept, now);
             self.evaluator.latency.dropped.add(dropped);
@@ -108,14 +112,19 @@ impl Own {
 
     fn without_data(&self) -> Vec<Seen> {
         let own = &self.evaluator;
-        let rules = unknown_metrics(&own.rules, |metric| own.reader.has_metric(metric));
-        let of_files = rules.into_iter().filter_map(|(at, missing)| {
-            let rule = own.rules.get(at).filter(|it| !it.place.starts_with(BUILT_IN_FILE))?;
-            let missing: Vec<String> = missing.into_iter().collect();
-            let why = format!("no target has ever exposed {} ({})", missing.join(", "), rule.place);
-            Some(seen([("rule", &rule.name)], why))
+        let of_files = own.rules.iter().filter(|it| !it.place.starts_with(BUILT_IN_FILE));
+        let without = of_files.filter_map(|rule| {
+            let missing: BTreeSet<String> = rule
+                .metrics()
+                .into_iter()
+                .map(|(metric, _)| metric)
+                .filter(|metric| !own.reader.has_metric(metric))
+                .collect();
+            let names = missing.into_iter().collect::<Vec<_>>().join(", ");
+            let why = format!("no target has ever exposed {names} ({})", rule.place);
+            (!names.is_empty()).then(|| seen([("rule", &rule.name)], why))
         });
-        of_files.collect()
+        without.collect()
     }
 }
 

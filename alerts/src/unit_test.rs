@@ -4,8 +4,9 @@ use crate::expr::eval::evaluate;
 use crate::expr::parse::parse;
 use crate::expr::source::Source;
 use crate::observe::{Instant, Limits, Seen, observe};
+use crate::rule::parse::{number, rules};
 use crate::rule::yaml::{Fault, Faults, Node, read};
-use crate::rule::{Condition, Rule, parse::rules};
+use crate::rule::{Condition, Rule};
 use crate::state::Phase;
 use model::sample::STALE_BITS;
 use model::{Labels, Timestamp};
@@ -86,6 +87,7 @@ fn plan(node: Node<'_>, path: &Path, faults: &mut Faults) -> Plan {
             Err(fault) => faults.add(file, fault.why),
         }
     }
+    number(&mut all);
     if files.is_none() {
         faults.add(node, "has no rule_files; name the files whose rules are tested");
     }

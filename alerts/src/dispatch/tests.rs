@@ -4,7 +4,7 @@ use crate::desk::{Desk, NewSilence};
 use crate::incident;
 use crate::journal::Record;
 use crate::notify::{Entry, Reason};
-use crate::observe::{Instant, Limits, Seen, observe};
+use crate::observe::{Instant, Limits, Seen, end_orphans, observe};
 use crate::rule::{Rule, parse::rules};
 use crate::{dispatcher, evaluate};
 use model::Timestamp;
@@ -289,4 +289,76 @@ async fn an_alert_that_is_over_before_anybody_heard_of_it_is_told_all_the_same()
     assert_eq!(bench.sees("Down", &[]).messages(2), ["hook: -a"]);
     assert_eq!(bench.messages(100), [""; 0]);
     assert_eq!(bench.book.look(|kept| (kept.alerts.len(), kept.past.len())), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_told_by_escalation_hears_the_end_and_a_new_alert_of_the_group_waits_its_own_time()
+{
+    let dir = tempfile::tempdir().unwrap();
+    let config = r#"{ "receiver": [ { "name": "first", "webhook": { "url": "http://h/" } }, { "name": "second", "webhook": { "url": "http://h/" } } ],
+        "route": [ { "receivers": ["first"], "escalate_after": "10m", "escalate_to": ["second"] } ] }"#;
+    let mut bench = Bench::new(dir.path(), config);
+    assert_eq!(bench.sees("Down", &["a"]).messages(650), ["first: a", "second escalated: a"]);
+    let (alerts, _) = bench.desk().alerts(1, false, |_| true);
+    assert_eq!(bench.desk().acknowledge("me", &alerts[0].fingerprint), Ok(1));
+    // b fires while a, which is looked after, goes on: it is not escalated at once, and it is in time.
+    assert_eq!(bench.sees("Down", &["a", "b"]).messages(500), ["first: b a"]);
+    assert_eq!(bench.messages(200), ["second escalated: b a"]);
+    assert_eq!(bench.sees("Down", &[]).messages(60), ["first: -a -b", "second: -a -b"]);
+    assert_eq!(bench.book.look(|kept| kept.alerts.len()), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_is_told_though_the_alert_is_pending_again_before_it_could_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), TWO);
+    bench.sees("Slow", &["a"]).sees("Slow", &["a"]).sees("Slow", &["a"]);
+    assert_eq!(bench.messages(1), ["hook: a", "quiet: a"]);
+    // Over, pending again, and not so after all, all before anybody looks who is to be told.
+    bench.sees("Slow", &[]).sees("Slow", &["a"]).sees("Slow", &[]);
+    assert_eq!(bench.messages(30), ["hook: -a"]);
+}
+
+#[test]
+fn alerts_of_a_rule_that_is_no_more_end_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), TWO);
+    bench.sees("Down", &["a"]).sees("Slow", &["b"]);
+    let book = Book::open(dir.path()).unwrap();
+    let now = Timestamp(bench.now + 60_000);
+    book.change(true, |kept| end_orphans(kept, |id| id == "g/Slow/0", now));
+    let phases: Vec<String> = book.look(|kept| {
+        kept.alerts.values().map(|it| format!("{} {}", it.rule, it.standing.phase.name())).collect()
+    });
+    let mut phases = phases;
+    phases.sort();
+    assert_eq!(phases, ["Down resolved", "Slow pending"]);
+}
+
+#[test]
+fn a_group_that_is_forgotten_gives_no_key_again_and_what_was_read_back_is_not_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), TWO);
+    let key = |bench: &mut Bench| {
+        let now = Timestamp(bench.now + 200);
+        bench.now += 200;
+        bench.book.change(true, |kept| bench.dispatcher.look(kept, Timestamp(now.millis() - 200)));
+        bench.book.change(true, |kept| bench.dispatcher.look(kept, now));
+        bench.book.look(|kept| kept.waiting.keys().cloned().collect::<Vec<_>>())
+    };
+    let first = key(bench.sees("Down", &["a"]));
+    platform::durable::remove_file(&dir.path().join("alerts.jsonl")).unwrap();
+    let now = bench.now;
+    let mut bench = Bench::new(dir.path(), TWO);
+    bench.now = now;
+    let second = key(bench.sees("Down", &["a"]));
+    assert!(
+        !first.is_empty() && first.iter().all(|it| !second.contains(it)),
+        "{first:?} {second:?}"
+    );
+    // Another process: what waits may have been sent, so what is new is a message of its own.
+    let mut bench = Bench::new(dir.path(), TWO);
+    bench.now = now + 30_000;
+    let third = key(bench.sees("Down", &["a", "b"]));
+    assert!(second.iter().all(|it| third.contains(it)) && third.len() > second.len(), "{third:?}");
 }

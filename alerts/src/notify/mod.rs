@@ -55,6 +55,9 @@ pub struct Entry {
     pub made: Timestamp,
     /// Attempts begun.
     pub attempts: u32,
+    /// When the last one began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried: Option<Timestamp>,
     /// When it is tried next.
     pub next: Timestamp,
     /// Why the last attempt failed.
@@ -89,6 +92,7 @@ impl Entry {
             resolved,
             made: now,
             attempts: 0,
+            tried: None,
             next: now,
             error: None,
             sent: None,
@@ -212,9 +216,9 @@ impl Sender {
             let first: Vec<&Entry> =
                 waiting.into_iter().filter(|it| seen.insert(it.group.as_str())).collect();
             let next = first.iter().map(|it| it.next).min().unwrap_or(later);
-            // No pause is longer than an hour: more is of a clock that went back.
-            let due = |next: Timestamp| next <= now || next.since(now) > Duration::from_secs(3_600);
-            let mut ready = first.into_iter().filter(|it| due(it.next));
+            // A last try that is yet to come is of a clock that went back.
+            let due = |it: &&Entry| it.next <= now || it.tried.is_some_and(|tried| tried > now);
+            let mut ready = first.into_iter().filter(due);
             match room {
                 0 => (Vec::new(), now.plus(Duration::from_secs(1))),
                 usize::MAX => (ready.next().into_iter().cloned().collect(), next),
@@ -270,6 +274,7 @@ impl Sender {
             let mut claimed: Vec<Entry> = now.collect();
             for entry in &mut claimed {
                 entry.attempts += 1;
+                entry.tried = Some(self.clock.now());
                 kept.note(Record::Entry(Box::new(entry.clone())));
             }
             claimed

@@ -7,7 +7,7 @@ pub(crate) mod runbook;
 mod safety;
 
 use crate::AlertsError;
-use crate::book::{Alert, Book, Group};
+use crate::book::{Alert, Book, Group, Told, id};
 use crate::config::{RemediationConfig, RunbookConfig, StepConfig};
 use crate::expr::eval::{Element, evaluate};
 use crate::expr::parse::matchers;
@@ -225,11 +225,8 @@ impl Inner {
 
     fn begin(&self, runbook: &RunbookConfig, alert: &Alert) -> Remediation {
         let now = self.clock.now();
-        let hash = twox_hash::XxHash3_64::oneshot(
-            format!("{}{}", runbook.name, alert.fingerprint).as_bytes(),
-        );
         Remediation {
-            id: format!("{:012x}-{:08x}", now.millis(), hash as u32),
+            id: id(now, &format!("{}{}", runbook.name, alert.fingerprint)),
             runbook: runbook.name.clone(),
             alert: alert.fingerprint.clone(),
             labels: alert.labels.clone(),
@@ -458,16 +455,17 @@ impl Inner {
     fn page(&self, run: &Remediation, receivers: &[String]) {
         let now = self.clock.now();
         self.book.change(true, |kept| {
-            let Some(alert) = kept.alerts.get(&run.alert).cloned() else { return };
+            let Some(mut alert) = kept.alerts.get(&run.alert).cloned() else { return };
+            let told = Told {
+                fired: alert.standing.fired.unwrap_or(alert.standing.since),
+                resolved: !alert.fires(),
+                severity: alert.severity().to_owned(),
+            };
             for receiver in receivers {
                 let to =
                     Destination { route: 0, receiver: receiver.clone(), labels: BTreeMap::new() };
-                let group = Group {
-                    key: format!("remediation/{}", run.id),
-                    sent: Vec::new(),
-                    number: 1,
-                    escalated: None,
-                };
+                let key = format!("remediation/{}", run.id);
+                let group = Group { key, sent: Vec::new(), number: run.steps.len() as u64 };
                 let mut alert = alert.clone();
                 alert.action =
                     format!("runbook {} has not helped: a person is needed", run.runbook);
@@ -482,6 +480,9 @@ impl Inner {
                 );
                 kept.note(Record::Entry(Box::new(entry)));
             }
+            // They are to hear of its end too.
+            alert.told.extend(receivers.iter().map(|it| (it.clone(), told.clone())));
+            kept.note(Record::Alert(Box::new(alert)));
         });
     }
 

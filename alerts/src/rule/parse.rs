@@ -31,6 +31,7 @@ pub(crate) fn rules(file: &str, text: &str) -> (Vec<Rule>, Vec<Fault>) {
             }
         }
     }
+    number(&mut found);
     let mut seen: BTreeMap<(String, String), String> = BTreeMap::new();
     for rule in &found {
         let key = (rule.group.clone(), rule.name.clone());
@@ -47,6 +48,16 @@ pub(crate) fn rules(file: &str, text: &str) -> (Vec<Rule>, Vec<Fault>) {
         }
     }
     (found, faults.all)
+}
+
+/// Gives each rule its id, over all files: by group, name, and number among its like.
+pub(crate) fn number(rules: &mut [Rule]) {
+    let mut seen: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for rule in rules {
+        let like = seen.entry((rule.group.clone(), rule.name.clone())).or_default();
+        rule.id = format!("{}/{}/{like}", rule.group, rule.name);
+        *like += 1;
+    }
 }
 
 fn group(file: &str, node: Node<'_>, found: &mut Vec<Rule>, faults: &mut Faults) {
@@ -79,8 +90,6 @@ fn group(file: &str, node: Node<'_>, found: &mut Vec<Rule>, faults: &mut Faults)
         let before = faults.all.len();
         let rule = rule(file, &name, interval, item, faults);
         if let Some(mut rule) = rule.filter(|_| faults.all.len() == before) {
-            let like = found.iter().filter(|it| it.group == rule.group && it.name == rule.name);
-            rule.id = format!("{}/{}/{}", rule.group, rule.name, like.count());
             for (name, value) in &group_labels {
                 rule.labels.entry(name.clone()).or_insert_with(|| value.clone());
             }
