@@ -5,13 +5,13 @@ use crate::AlertsError;
 use crate::incident::Incident;
 use crate::journal::{self, Journal, Record};
 use crate::notify::Entry;
-use crate::remediation::{Remediation, Strike};
+use crate::remediation::record::{Remediation, Strike};
 use crate::silence::Silence;
 use crate::state::{Phase, Standing};
 use model::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -143,6 +143,8 @@ impl Alert {
 pub(crate) struct Kept {
     /// Pending and firing, and resolved until everybody was told, by fingerprint.
     pub(crate) alerts: BTreeMap<String, Alert>,
+    /// Their fingerprints, by rule.
+    of_rule: HashMap<String, BTreeSet<String>>,
     /// Resolved, the newest last.
     pub(crate) past: VecDeque<Alert>,
     pub(crate) groups: BTreeMap<String, Group>,
@@ -167,13 +169,15 @@ impl Kept {
         match record {
             Record::Alert(alert) => {
                 if alert.closed {
-                    self.alerts.remove(&alert.fingerprint);
+                    self.remove(&alert.fingerprint);
                     self.past.push_back(*alert);
                 } else {
+                    let own = self.of_rule.entry(alert.source.clone()).or_default();
+                    own.insert(alert.fingerprint.clone());
                     self.alerts.insert(alert.fingerprint.clone(), *alert);
                 }
             }
-            Record::Forget(fingerprint) => drop(self.alerts.remove(&fingerprint)),
+            Record::Forget(fingerprint) => self.remove(&fingerprint),
             Record::Group(group) => drop(self.groups.insert(group.key.clone(), group)),
             Record::Entry(entry) => {
                 self.waiting.remove(&entry.key);
@@ -196,6 +200,22 @@ impl Kept {
             Record::Allowed(allowed) => self.allowed = Some(allowed),
         }
         self.trim();
+    }
+
+    fn remove(&mut self, fingerprint: &str) {
+        let Some(alert) = self.alerts.remove(fingerprint) else { return };
+        if let Some(own) = self.of_rule.get_mut(&alert.source) {
+            own.remove(fingerprint);
+            if own.is_empty() {
+                self.of_rule.remove(&alert.source);
+            }
+        }
+    }
+
+    /// The alerts of a rule, by its id.
+    pub(crate) fn of_rule(&self, id: &str) -> impl Iterator<Item = &Alert> {
+        let own = self.of_rule.get(id).into_iter().flatten();
+        own.filter_map(|fingerprint| self.alerts.get(fingerprint))
     }
 
     /// Keeps it and writes it down.
@@ -320,6 +340,16 @@ impl Book {
         drop(journal);
         self.0.changed.send_modify(|number| *number += 1);
         done
+    }
+
+    /// The same from a task: it waits for the disk, and the tasks of others must not wait with it. `None` where it panicked.
+    pub(crate) async fn change_aside<T: Send + 'static>(
+        &self,
+        sync: bool,
+        change: impl FnOnce(&mut Kept) -> T + Send + 'static,
+    ) -> Option<T> {
+        let own = self.clone();
+        tokio::task::spawn_blocking(move || own.change(sync, change)).await.ok()
     }
 
     /// Hears of each change.

@@ -164,7 +164,7 @@ impl Causes {
             // A reason that came for the first time has no increase yet.
             reasons = evaluate(&parse(&first).ok()?, &self.source, self.clock.now()).ok()?;
         }
-        let most = reasons.iter().max_by_key(|it| it.time)?;
+        let most = reasons.iter().max_by_key(|it| it.span.newest)?;
         let reason = most.labels.get("reason").unwrap_or_default();
         let (kind, summary) = match reason {
             "refused" => {
@@ -198,12 +198,12 @@ impl Causes {
                 let elements = parse(&text)
                     .ok()
                     .and_then(|it| evaluate(&it, &self.source, self.clock.now()).ok());
-                let last = elements.into_iter().flatten().max_by_key(|it| it.time);
+                let last = elements.into_iter().flatten().max_by_key(|it| it.span.newest);
                 if let Some(last) = last {
                     found.push(format!(
                         "{} {unit} at {}",
                         significant(last.value),
-                        Timestamp(last.time)
+                        Timestamp(last.span.newest)
                     ));
                     break;
                 }
@@ -246,7 +246,8 @@ fn by_alerts(alerts: &[Alert]) -> Option<Cause> {
     Some(Cause { kind, summary: of("summary"), evidence })
 }
 
-fn tail(path: &Path) -> Option<String> {
+/// The end of a file that others append to.
+pub(crate) fn tail(path: &Path) -> Option<String> {
     let mut file = std::fs::File::open(path).ok()?;
     let len = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(len.saturating_sub(TAIL))).ok()?;

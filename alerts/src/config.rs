@@ -345,7 +345,8 @@ pub struct StepConfig {
     #[serde(default)]
     pub page: Vec<String>,
     /// An expression that must hold within `within` for the step to have helped; `{{ $labels.NAME }}` and `{{ $before }}` are
-    /// filled in. Default: the alert itself is over.
+    /// filled in. Only samples after the step count, and of a range only one that lies after it as a whole. Default: the alert itself
+    /// is over.
     #[serde(default)]
     pub verify: Option<String>,
     /// An expression whose value before the step is `{{ $before }}` in `verify`.

@@ -7,7 +7,7 @@ use crate::expr::parse::matchers;
 use crate::incident::Incident;
 use crate::journal::Record;
 use crate::notify::Entry;
-use crate::remediation::{Remediation, Strike};
+use crate::remediation::record::{Remediation, Strike};
 use crate::rule::Rule;
 use crate::silence::Silence;
 use crate::{AlertsError, table};
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Silences at a time that are not over.
-const MAX_SILENCES: usize = 1_000;
+pub(crate) const MAX_SILENCES: usize = 1_000;
 
 /// What is to be quiet for longer is no silence.
 const LONGEST_SILENCE: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -121,7 +121,7 @@ impl Desk {
             let before = kept.past.iter().filter(|_| past);
             let mut found: Vec<&Alert> = now.chain(before).filter(|it| wanted(it)).collect();
             let total = found.len();
-            found.sort_by_key(|it| {
+            found.sort_by_cached_key(|it| {
                 (!it.fires(), std::cmp::Reverse(it.standing.since), it.fingerprint.clone())
             });
             (found.into_iter().take(most).cloned().collect(), total)

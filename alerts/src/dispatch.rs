@@ -192,7 +192,7 @@ impl Dispatcher {
         // One message that nobody has tried to send yet takes in what is new.
         let older = kept.waiting.values().find(|it| it.takes_in(&entry)).map(|it| it.key.clone());
         let entry = match older.and_then(|key| kept.waiting.get(&key)) {
-            Some(older) => entry.in_place_of(older),
+            Some(older) => entry.in_place_of(older, self.max_alerts),
             None => {
                 group.number += 1;
                 entry

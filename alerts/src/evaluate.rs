@@ -280,7 +280,7 @@ impl Evaluator {
 fn instance(expr: &Expr, element: Element, now: Timestamp) -> Seen {
     let labels: BTreeMap<String, String> =
         element.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let sampled = (element.time > i64::MIN).then_some(Timestamp(element.time));
+    let sampled = (element.span.newest > i64::MIN).then_some(Timestamp(element.span.newest));
     let sql = sql(expr, &labels, sampled.unwrap_or(now));
     Seen { labels, value: element.value, sampled, sql, ..Seen::default() }
 }

@@ -7,7 +7,7 @@ use crate::AlertsError;
 use crate::book::{Alert, Audit, Group};
 use crate::incident::Incident;
 use crate::notify::Entry;
-use crate::remediation::{Remediation, Strike};
+use crate::remediation::record::{Remediation, Strike};
 use crate::silence::Silence;
 use platform::durable::{self, AppendFile};
 use serde::{Deserialize, Serialize};

@@ -47,7 +47,7 @@ pub use desk::{Desk, NewSilence, Refusal, RuleView};
 pub use error::AlertsError;
 pub use incident::{Cause, Incident};
 pub use notify::{Entry, Reason};
-pub use remediation::{Remediation, StepTaken, Strike};
+pub use remediation::record::{Remediation, StepTaken, Strike};
 pub use rule::yaml::Fault;
 pub use rule::{BUILT_IN_FILE, Level};
 pub use signal::{Ask, Asked, Row, Signal, SignalSender, Signals};
@@ -250,13 +250,18 @@ async fn dispatch(
     let mut changes = book.changes();
     while !stop.requested() {
         changes.mark_unchanged();
-        let own = book.clone();
+        let (own, began) = (book.clone(), clock.monotonic());
         let look = tokio::task::spawn_blocking(move || {
             let next = own.change(true, |kept| dispatcher.look(kept, clock.now()));
             (dispatcher, next)
         });
         let next: Timestamp;
         (dispatcher, next) = look.await.map_err(|error| AlertsError::Setting(error.to_string()))?;
+        // As with rules: very many alerts make messages slower, not the machine busy.
+        if stop.wait_for((began.elapsed() * 10).min(Duration::from_secs(5))).await == Tick::Stopped
+        {
+            break;
+        }
         // A silence or a window may begin or end meanwhile.
         let wait = clock.until(next).clamp(Duration::from_millis(5), Duration::from_secs(1));
         tokio::select! {

@@ -48,7 +48,7 @@ pub(crate) fn observe(
 ) -> u64 {
     let mut dropped = 0;
     let mut held = BTreeSet::new();
-    let mut have = kept.alerts.values().filter(|it| it.source == rule.id).count();
+    let mut have = kept.of_rule(&rule.id).count();
     for seen in seen {
         let labels = labels(rule, &seen);
         let fingerprint = fingerprint(rule, &labels);
@@ -65,9 +65,8 @@ pub(crate) fn observe(
         hold(kept, rule, fingerprint, labels, &seen, at);
     }
     let gone: Vec<String> = kept
-        .alerts
-        .values()
-        .filter(|it| it.source == rule.id && !held.contains(&it.fingerprint))
+        .of_rule(&rule.id)
+        .filter(|it| !held.contains(&it.fingerprint))
         .filter(|it| it.standing.phase != Phase::Resolved && !doubt.contains(&it.fingerprint))
         .map(|it| it.fingerprint.clone())
         .collect();

@@ -5,8 +5,10 @@ use crate::config::{InhibitConfig, MaintenanceConfig};
 use crate::expr::Matcher;
 use crate::expr::parse::matchers;
 use model::Timestamp;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Alerts that nobody is told of for a time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,6 +88,8 @@ fn minutes(text: &str) -> Result<i64, String> {
 pub(crate) struct Quiet {
     windows: Vec<Window>,
     inhibits: Vec<Inhibit>,
+    /// By silence. A silence's matchers never change.
+    parsed: Mutex<BTreeMap<String, Arc<Vec<Matcher>>>>,
 }
 
 #[derive(Debug)]
@@ -103,7 +107,21 @@ impl Quiet {
             Some(Inhibit { source, target, equal: it.equal.clone() })
         });
         let windows = maintenance.iter().filter_map(|it| Window::new(it).ok());
-        Self { windows: windows.collect(), inhibits: inhibits.collect() }
+        Self { windows: windows.collect(), inhibits: inhibits.collect(), parsed: Mutex::default() }
+    }
+
+    /// The matchers of a silence, parsed at the first look.
+    fn parsed(&self, silence: &Silence) -> Option<Arc<Vec<Matcher>>> {
+        let mut parsed = self.parsed.lock();
+        if let Some(known) = parsed.get(&silence.id) {
+            return Some(Arc::clone(known));
+        }
+        if parsed.len() >= 2 * crate::desk::MAX_SILENCES {
+            parsed.clear(); // most are of silences that are over
+        }
+        let fresh = Arc::new(matchers(&silence.matchers).ok()?);
+        parsed.insert(silence.id.clone(), Arc::clone(&fresh));
+        Some(fresh)
     }
 
     /// For each alert why it is not told, if it is not: a judge for many alerts at one time.
@@ -114,7 +132,7 @@ impl Quiet {
         now: Timestamp,
     ) -> Judge<'a> {
         let silences = silences.filter(|it| (it.starts..it.ends).contains(&now));
-        let silences = silences.filter_map(|it| Some((it, matchers(&it.matchers).ok()?))).collect();
+        let silences = silences.filter_map(|it| Some((it, self.parsed(it)?))).collect();
         let sources = self.inhibits.iter().map(|rule| {
             let sources = firing.clone().filter(|it| fits(&rule.source, &it.labels));
             sources.map(|it| (values(&rule.equal, it), it.fingerprint.as_str())).collect()
@@ -131,7 +149,7 @@ fn values<'a>(names: &[String], alert: &'a Alert) -> Vec<&'a str> {
 /// What keeps which alerts from being told, at one time.
 pub(crate) struct Judge<'a> {
     quiet: &'a Quiet,
-    silences: Vec<(&'a Silence, Vec<Matcher>)>,
+    silences: Vec<(&'a Silence, Arc<Vec<Matcher>>)>,
     windows: Vec<&'a Window>,
     /// By rule: label values of what fires, and what.
     sources: Vec<BTreeMap<Vec<&'a str>, &'a str>>,

@@ -8,6 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use model::exposition::parse::Malformed;
 use model::{Bytes, Labels, Timestamp};
 use parking_lot::Mutex;
+use platform::http::percent;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -135,17 +136,6 @@ fn target(mut labels: Pairs, rules: &[RelabelConfig], manner: &Arc<Manner>) -> O
     labels.entry("instance".to_owned()).or_insert(address);
     labels.retain(|name, _| !name.starts_with("__"));
     Some(Target { url, labels: Labels::from_pairs(labels), manner: Arc::clone(manner) })
-}
-
-/// Text as it may stand in a URL's parameter (RFC 3986, unreserved).
-fn percent(text: &str) -> String {
-    let one = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            (byte as char).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(one).collect()
 }
 
 /// What is known of a target, for people.

@@ -30,6 +30,9 @@ pub(crate) struct Asked {
     past: bool,
 }
 
+/// At most so many are given at once, whatever is asked for; SQL gives all.
+const MOST: usize = 1_000;
+
 fn most() -> usize {
     100
 }
@@ -38,7 +41,7 @@ type AskedQuery = Result<Query<Asked>, QueryRejection>;
 
 fn asked(query: AskedQuery) -> Result<Asked, Box<Response>> {
     query
-        .map(|Query(asked)| asked)
+        .map(|Query(asked)| Asked { limit: asked.limit.min(MOST), ..asked })
         .map_err(|cause| Box::new(error::problem(StatusCode::BAD_REQUEST, &cause.body_text())))
 }
 

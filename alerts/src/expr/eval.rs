@@ -24,8 +24,34 @@ pub(crate) struct Element {
     /// Without the metric's name.
     pub(crate) labels: Labels,
     pub(crate) value: f64,
-    /// The newest sample that is in it, in milliseconds; the smallest time where none is.
-    pub(crate) time: i64,
+    pub(crate) span: Span,
+}
+
+/// The times of the samples that a value rests on, in milliseconds; the smallest time where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Of all.
+    pub(crate) newest: i64,
+    /// The newest of the series that is furthest behind.
+    pub(crate) behind: i64,
+    /// Of all, those of ranges too.
+    pub(crate) oldest: i64,
+}
+
+impl Span {
+    const NONE: Self = Self { newest: i64::MIN, behind: i64::MIN, oldest: i64::MIN };
+
+    fn of(oldest: i64, newest: i64) -> Self {
+        Self { newest, behind: newest, oldest }
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self {
+            newest: self.newest.max(other.newest),
+            behind: self.behind.min(other.behind),
+            oldest: self.oldest.min(other.oldest),
+        }
+    }
 }
 
 enum Value {
@@ -40,7 +66,9 @@ pub(crate) fn evaluate(
     at: Timestamp,
 ) -> Result<Vec<Element>, EvalError> {
     Ok(match value(expr, source, at)? {
-        Value::Scalar(value) => vec![Element { labels: Labels::default(), value, time: i64::MIN }],
+        Value::Scalar(value) => {
+            vec![Element { labels: Labels::default(), value, span: Span::NONE }]
+        }
         Value::Vector(elements) => elements,
     })
 }
@@ -52,7 +80,11 @@ fn value(expr: &Expr, source: &Source, at: Timestamp) -> Result<Value, EvalError
             let newest = source.newest(selector, at)?.into_iter();
             Value::Vector(
                 newest
-                    .map(|it| Element { labels: it.labels, value: it.value, time: it.time })
+                    .map(|it| Element {
+                        labels: it.labels,
+                        value: it.value,
+                        span: Span::of(it.time, it.time),
+                    })
                     .collect(),
             )
         }
@@ -61,9 +93,9 @@ fn value(expr: &Expr, source: &Source, at: Timestamp) -> Result<Value, EvalError
         }
         Expr::Call { function, arguments } => call(*function, arguments, source, at)?,
         Expr::Aggregate { how, grouping, of } => {
-            let mut groups: BTreeMap<Labels, (f64, f64, i64)> = BTreeMap::new();
-            for Element { labels, value, time } in evaluate(of, source, at)? {
-                let group = groups.entry(grouping.of(&labels)).or_insert((f64::NAN, 0.0, i64::MIN));
+            let mut groups: BTreeMap<Labels, (f64, f64, Span)> = BTreeMap::new();
+            for Element { labels, value, span } in evaluate(of, source, at)? {
+                let group = groups.entry(grouping.of(&labels)).or_insert((f64::NAN, 0.0, span));
                 group.0 = match how {
                     _ if group.1 == 0.0 => value,
                     Aggregate::Min => group.0.min(value),
@@ -71,15 +103,15 @@ fn value(expr: &Expr, source: &Source, at: Timestamp) -> Result<Value, EvalError
                     Aggregate::Sum | Aggregate::Avg | Aggregate::Count => group.0 + value,
                 };
                 group.1 += 1.0;
-                group.2 = group.2.max(time);
+                group.2 = group.2.with(span);
             }
-            let elements = groups.into_iter().map(|(labels, (total, count, time))| {
+            let elements = groups.into_iter().map(|(labels, (total, count, span))| {
                 let value = match how {
                     Aggregate::Count => count,
                     Aggregate::Avg => total / count,
                     _ => total,
                 };
-                Element { labels, value, time }
+                Element { labels, value, span }
             });
             Value::Vector(elements.collect())
         }
@@ -103,7 +135,7 @@ fn ranged(
     let found = source.range(selector, from + 1, end)?;
     if function == OverTime::Absent {
         let any = found.iter().any(|(_, points)| points.values.iter().any(|it| !is_stale(*it)));
-        let absent = Element { labels: selector.certain(), value: 1.0, time: i64::MIN };
+        let absent = Element { labels: selector.certain(), value: 1.0, span: Span::NONE };
         return Ok(if any { Vec::new() } else { vec![absent] });
     }
     let elements = found.into_iter().filter_map(|(labels, mut points)| {
@@ -113,10 +145,15 @@ fn ranged(
         if function == OverTime::Gone {
             let silent = end - time;
             let gone = ended || silent > LOOKBACK.as_millis() as i64;
-            return gone.then_some(Element { labels, value: silent as f64 / 1_000.0, time });
+            return gone.then_some(Element {
+                labels,
+                value: silent as f64 / 1_000.0,
+                span: Span::of(time, time),
+            });
         }
         let value = over_time(function, &points, (from, end), argument)?;
-        Some(Element { labels, value, time })
+        let span = Span::of(points.times.first().copied().unwrap_or(time), time);
+        Some(Element { labels, value, span })
     });
     Ok(elements.collect())
 }
@@ -146,7 +183,7 @@ fn call(
                 Some(Expr::Select(selector)) => selector.certain(),
                 _ => Labels::default(),
             };
-            let element = Element { labels, value: 1.0, time: i64::MIN };
+            let element = Element { labels, value: 1.0, span: Span::NONE };
             return Ok(Value::Vector(if absent { vec![element] } else { Vec::new() }));
         }
         Call::HistogramQuantile => return Ok(Value::Vector(quantiles(number(first), of(second)?))),
@@ -162,8 +199,11 @@ fn call(
     Ok(Value::Vector(elements))
 }
 
+/// Upper bounds with their cumulative counts.
+type Buckets = Vec<(f64, f64)>;
+
 fn quantiles(share: f64, buckets: Vec<Element>) -> Vec<Element> {
-    let mut groups: BTreeMap<Labels, (Vec<(f64, f64)>, i64)> = BTreeMap::new();
+    let mut groups: BTreeMap<Labels, (Buckets, Span)> = BTreeMap::new();
     let le = super::Grouping::Without(BTreeSet::from(["le".to_owned()]));
     for bucket in buckets {
         let bound = match bucket.labels.get("le") {
@@ -171,14 +211,14 @@ fn quantiles(share: f64, buckets: Vec<Element>) -> Vec<Element> {
             Some(text) => text.parse().unwrap_or(f64::NAN),
             None => continue,
         };
-        let group = groups.entry(le.of(&bucket.labels)).or_insert((Vec::new(), i64::MIN));
+        let group = groups.entry(le.of(&bucket.labels)).or_insert((Buckets::new(), bucket.span));
         group.0.push((bound, bucket.value));
-        group.1 = group.1.max(bucket.time);
+        group.1 = group.1.with(bucket.span);
     }
-    let elements = groups.into_iter().map(|(labels, (buckets, time))| Element {
+    let elements = groups.into_iter().map(|(labels, (buckets, span))| Element {
         labels,
         value: histogram_quantile(share, buckets),
-        time,
+        span,
     });
     elements.collect()
 }
@@ -246,22 +286,24 @@ fn set(
     left: Vec<Element>,
     right: Vec<Element>,
 ) -> Vec<Element> {
-    let keys = |elements: &[Element]| -> BTreeSet<Labels> {
-        elements.iter().map(|it| matching.by.of(&it.labels)).collect()
-    };
-    match operator {
-        Operator::Or => {
-            let have = keys(&left);
-            let more = right.into_iter().filter(|it| !have.contains(&matching.by.of(&it.labels)));
-            left.into_iter().chain(more).collect()
-        }
-        _ => {
-            let have = keys(&right);
-            let both = operator == Operator::And;
-            let kept = |it: &Element| have.contains(&matching.by.of(&it.labels)) == both;
-            left.into_iter().filter(kept).collect()
-        }
+    if operator == Operator::Or {
+        let have: BTreeSet<Labels> = left.iter().map(|it| matching.by.of(&it.labels)).collect();
+        let more = right.into_iter().filter(|it| !have.contains(&matching.by.of(&it.labels)));
+        return left.into_iter().chain(more).collect();
     }
+    let mut partners: HashMap<Labels, Span> = HashMap::new();
+    for element in right {
+        let known = partners.entry(matching.by.of(&element.labels)).or_insert(element.span);
+        *known = known.with(element.span);
+    }
+    let kept = left.into_iter().filter_map(|it| {
+        match (operator, partners.get(&matching.by.of(&it.labels))) {
+            (Operator::And, Some(span)) => Some(Element { span: it.span.with(*span), ..it }),
+            (Operator::Unless, None) => Some(it),
+            _ => None,
+        }
+    });
+    kept.collect()
 }
 
 fn pairs(
@@ -307,7 +349,7 @@ fn pairs(
         } else {
             key
         };
-        found.push(Element { labels, value, time: element.time.max(partner.time) });
+        found.push(Element { labels, value, span: element.span.with(partner.span) });
     }
     Ok(found)
 }

@@ -209,44 +209,62 @@ impl Operator {
 }
 
 impl Expr {
-    /// Every selector in it.
-    pub(crate) fn selectors(&self) -> Vec<&Selector> {
+    /// It, and all that it is made of.
+    fn parts(&self) -> Vec<&Self> {
+        let mut all = vec![self];
         match self {
-            Self::Number(_) => Vec::new(),
-            Self::Select(selector) | Self::OverTime { selector, .. } => vec![selector],
-            Self::Call { arguments, .. } => arguments.iter().flat_map(Self::selectors).collect(),
-            Self::Aggregate { of, .. } => of.selectors(),
+            Self::Number(_) | Self::Select(_) | Self::OverTime { .. } => {}
+            Self::Call { arguments, .. } => all.extend(arguments.iter().flat_map(Self::parts)),
+            Self::Aggregate { of, .. } => all.extend(of.parts()),
             Self::Binary { left, right, .. } => {
-                left.selectors().into_iter().chain(right.selectors()).collect()
+                all.extend(left.parts().into_iter().chain(right.parts()))
             }
         }
+        all
     }
 
-    /// Whether it asks for what is missing: its value changes without a new sample.
-    pub(crate) fn asks_for_absence(&self) -> bool {
+    /// Every selector in it.
+    pub(crate) fn selectors(&self) -> Vec<&Selector> {
+        let selectors = self.parts().into_iter().filter_map(|part| match part {
+            Self::Select(selector) | Self::OverTime { selector, .. } => Some(selector),
+            _ => None,
+        });
+        selectors.collect()
+    }
+
+    fn is_absence(&self) -> bool {
         match self {
-            Self::Number(_) | Self::Select(_) => false,
             Self::OverTime { function, .. } => {
                 matches!(function, OverTime::Absent | OverTime::Gone)
             }
-            Self::Call { function: Call::Absent, .. } => true,
-            Self::Call { function: Call::Time, .. } => true,
-            Self::Call { arguments, .. } => arguments.iter().any(Self::asks_for_absence),
-            Self::Aggregate { of, .. } => of.asks_for_absence(),
-            Self::Binary { operator: Operator::Unless, .. } => true,
-            Self::Binary { left, right, .. } => left.asks_for_absence() || right.asks_for_absence(),
+            Self::Call { function, .. } => *function == Call::Absent,
+            _ => false,
         }
+    }
+
+    /// Whether it asks for what is missing, or for the time: its value changes without a new sample.
+    pub(crate) fn asks_for_absence(&self) -> bool {
+        self.parts().iter().any(|part| {
+            part.is_absence()
+                || matches!(
+                    part,
+                    Self::Call { function: Call::Time, .. }
+                        | Self::Binary { operator: Operator::Unless, .. }
+                )
+        })
+    }
+
+    /// Whether what it gives rests on samples, so that it can be told how old it is.
+    pub(crate) fn rests_on_samples(&self) -> bool {
+        !self.selectors().is_empty() && !self.parts().iter().any(|part| part.is_absence())
     }
 
     /// Whether it reads more than the newest sample of each series.
     pub(crate) fn reads_history(&self) -> bool {
-        match self {
-            Self::Number(_) => false,
+        self.parts().iter().any(|part| match part {
             Self::Select(selector) => !selector.offset.is_zero(),
             Self::OverTime { .. } => true,
-            Self::Call { arguments, .. } => arguments.iter().any(Self::reads_history),
-            Self::Aggregate { of, .. } => of.reads_history(),
-            Self::Binary { left, right, .. } => left.reads_history() || right.reads_history(),
-        }
+            _ => false,
+        })
     }
 }

@@ -3,6 +3,7 @@
 use super::Selector;
 use model::sample::is_stale;
 use model::{Labels, Timestamp};
+use std::collections::HashMap;
 use std::time::Duration;
 use store::{Points, Reader, StoreError};
 
@@ -40,16 +41,17 @@ impl Source {
                     reader.snapshot_of(Some(&[metric]), &|key| selector.wants(&key.labels));
                 let keep = |_: u64, key: &model::SeriesKey| selector.wants(&key.labels);
                 let mut found: Vec<(Labels, Points)> = Vec::new();
+                let mut places: HashMap<u64, usize> = HashMap::new(); // by the series' id
                 for scan in snapshot.scan(metric, &keep, from, to, 1)? {
                     for chunk in scan {
                         let chunk = chunk?;
-                        let labels = &chunk.key.labels;
-                        match found.iter_mut().rev().find(|(have, _)| have == labels) {
+                        let place = *places.entry(chunk.id).or_insert(found.len());
+                        match found.get_mut(place) {
                             Some((_, points)) => {
                                 points.times.extend(&chunk.points.times);
                                 points.values.extend(&chunk.points.values);
                             }
-                            None => found.push((labels.clone(), chunk.points)),
+                            None => found.push((chunk.key.labels.clone(), chunk.points)),
                         }
                     }
                 }

@@ -140,3 +140,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_value_says_on_which_samples_it_rests() {
+    let it = [("a{x=\"1\"}", "1 2 3 4"), ("a{x=\"2\"}", "1 2"), ("b{x=\"1\"}", "1")];
+    let spans = |text: &str| {
+        let elements = evaluate(&parse(text).unwrap(), &source(&it), Timestamp(30_000)).unwrap();
+        let mut spans: Vec<[i64; 3]> = elements
+            .iter()
+            .map(|it| [it.span.newest, it.span.behind, it.span.oldest].map(|ms| ms / 1_000))
+            .collect();
+        spans.sort_unstable();
+        spans
+    };
+    assert_eq!(spans("a"), [[10, 10, 10], [30, 30, 30]]);
+    // Fresh evidence does not make up for what is behind, on whichever side it stands.
+    assert_eq!(spans("sum(a)"), [[30, 10, 10]]);
+    assert_eq!(spans("a and b"), [[30, 0, 0]]);
+    assert_eq!(spans("b and a"), [[30, 0, 0]]);
+    assert_eq!(spans("a{x=\"1\"} > b"), [[30, 0, 0]]);
+    // A range is as new as its newest sample, and as old as its oldest.
+    assert_eq!(spans("max_over_time(a{x=\"1\"}[20s])"), [[30, 30, 20]]);
+}

@@ -7,14 +7,14 @@ mod plot;
 pub(crate) mod text;
 pub(crate) mod webhook;
 
-use crate::book::{Alert, Book, Group};
+use crate::book::{Alert, Book, Group, Kept};
 use crate::journal::Record;
 use crate::latency::Latency;
 use crate::route::Destination;
 use model::Timestamp;
 use runtime::{Backoff, Clock, Jitter, Stop, Tick};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -110,15 +110,19 @@ impl Entry {
         self.attempts == 0 && self.receiver == newer.receiver && self.group == newer.group
     }
 
-    /// This in the place of an older message: what was only in that one stays.
-    pub(crate) fn in_place_of(mut self, older: &Self) -> Self {
+    /// This in the place of an older message, with at most so many alerts named. What is over in that one and not in this stays; what
+    /// fired there and is not here any more is quiet, or is named no more.
+    pub(crate) fn in_place_of(mut self, older: &Self, most: usize) -> Self {
         self.key = older.key.clone();
         self.made = older.made;
-        let missing =
-            |it: &&Alert| !self.alerts.iter().any(|have| have.fingerprint == it.fingerprint);
-        let more: Vec<Alert> = older.alerts.iter().filter(missing).cloned().collect();
-        self.resolved += more.len();
+        let have: BTreeSet<&str> = self.alerts.iter().map(|it| it.fingerprint.as_str()).collect();
+        let over = older.alerts.iter().filter(|it| !it.fires());
+        let more: Vec<Alert> =
+            over.filter(|it| !have.contains(it.fingerprint.as_str())).cloned().collect();
+        let named = older.alerts.iter().filter(|it| !it.fires()).count();
+        self.resolved += more.len() + older.resolved.saturating_sub(named);
         self.alerts.extend(more);
+        self.alerts.truncate(most);
         self
     }
 
@@ -211,7 +215,7 @@ impl Sender {
             let mut waiting: Vec<&Entry> =
                 kept.waiting.values().filter(|it| it.receiver == self.name).collect();
             waiting.sort_by_key(|it| (it.made, it.key.clone()));
-            let mut seen = std::collections::BTreeSet::new();
+            let mut seen = BTreeSet::new();
             // Within a group the order stays.
             let first: Vec<&Entry> =
                 waiting.into_iter().filter(|it| seen.insert(it.group.as_str())).collect();
@@ -230,7 +234,7 @@ impl Sender {
     }
 
     async fn attempt(&self, due: Vec<Entry>, jitter: &mut Jitter) {
-        let mut due = self.claim(&due);
+        let mut due = self.claim(due).await;
         let began = self.clock.now();
         let outcome = match &self.way {
             Way::Webhook(webhook) => match due.first() {
@@ -263,30 +267,101 @@ impl Sender {
                 }
             }
         }
-        self.note(&due, true);
+        // What is said is in the history by its counts; a whole copy of each message would fill memory.
+        due.iter_mut().filter(|it| it.is_done()).for_each(|it| it.alerts.clear());
+        self.note(due).await;
     }
 
     /// The messages as they stand now, noted as tried, in one change: what was merged into one since it was found due goes out
     /// with it, and from here on nothing is. A message that somebody may have seen is never changed.
-    fn claim(&self, due: &[Entry]) -> Vec<Entry> {
-        self.book.change(false, |kept| {
-            let now = due.iter().filter_map(|it| kept.waiting.get(&it.key).cloned());
-            let mut claimed: Vec<Entry> = now.collect();
-            for entry in &mut claimed {
-                entry.attempts += 1;
-                entry.tried = Some(self.clock.now());
-                kept.note(Record::Entry(Box::new(entry.clone())));
-            }
-            claimed
-        })
+    async fn claim(&self, due: Vec<Entry>) -> Vec<Entry> {
+        let now = self.clock.now();
+        let claim = move |kept: &mut Kept| claim(kept, &due, now);
+        self.book.change_aside(false, claim).await.unwrap_or_default()
     }
 
-    fn note(&self, entries: &[Entry], sync: bool) {
+    async fn note(&self, entries: Vec<Entry>) {
         let done = entries.iter().any(Entry::is_done);
-        self.book.change(sync && done, |kept| {
-            for entry in entries {
-                kept.note(Record::Entry(Box::new(entry.clone())));
-            }
-        });
+        let note = move |kept: &mut Kept| {
+            entries.into_iter().for_each(|it| kept.note(Record::Entry(Box::new(it))));
+        };
+        self.book.change_aside(done, note).await;
+    }
+}
+
+fn claim(kept: &mut Kept, due: &[Entry], now: Timestamp) -> Vec<Entry> {
+    let waiting = due.iter().filter_map(|it| kept.waiting.get(&it.key).cloned());
+    let mut claimed: Vec<Entry> = waiting.collect();
+    for entry in &mut claimed {
+        entry.attempts += 1;
+        entry.tried = Some(now);
+        kept.note(Record::Entry(Box::new(entry.clone())));
+    }
+    claimed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::book::Group;
+
+    /// A message to `h`, with alerts of these names, those with a minus over.
+    fn entry(number: u64, alerts: &[&str]) -> Entry {
+        let alerts: Vec<Alert> = alerts
+            .iter()
+            .map(|it| {
+                let over = it.starts_with('-');
+                let standing = crate::Standing {
+                    phase: if over { crate::Phase::Resolved } else { crate::Phase::Firing },
+                    since: Timestamp(0),
+                    fired: Some(Timestamp(0)),
+                    held: Timestamp(0),
+                    resolved: over.then_some(Timestamp(1)),
+                };
+                let name = it.trim_start_matches('-');
+                let text = format!(
+                    r#"{{"fingerprint":"{name}","rule":"R","labels":{{}},"annotations":{{}},"evaluated":"1970-01-01T00:00:00.000Z","query":"","standing":{}}}"#,
+                    serde_json::to_string(&standing).unwrap()
+                );
+                serde_json::from_str(&text).unwrap()
+            })
+            .collect();
+        let firing = alerts.iter().filter(|it: &&Alert| it.fires()).count();
+        let to = Destination { route: 0, receiver: "h".to_owned(), labels: BTreeMap::new() };
+        let group = Group { key: "g".to_owned(), sent: Vec::new(), number };
+        let over = alerts.len() - firing;
+        Entry::new(&group, &to, Reason::News, (firing, over), alerts, Timestamp(5))
+    }
+
+    fn names(entry: &Entry) -> Vec<&str> {
+        entry.alerts.iter().map(|it| it.fingerprint.as_str()).collect()
+    }
+
+    #[test]
+    fn what_is_merged_into_a_message_after_it_was_found_due_goes_out_with_it() {
+        let book = Book::of(Vec::new());
+        let found = entry(1, &["a"]);
+        book.change(false, |kept| kept.note(Record::Entry(Box::new(found.clone()))));
+        // Before the sender claims it, another alert joins.
+        let more = entry(2, &["a", "b"]).in_place_of(&found, 100);
+        book.change(false, |kept| kept.note(Record::Entry(Box::new(more))));
+        let claimed = book.change(false, |kept| claim(kept, &[found], Timestamp(9)));
+        assert_eq!(names(&claimed[0]), ["a", "b"]);
+        assert_eq!((claimed[0].attempts, claimed[0].key.clone()), (1, entry(1, &[]).key));
+        let kept = book.look(|kept| kept.waiting.values().next().cloned().unwrap());
+        assert!(kept == claimed[0] && !kept.takes_in(&entry(3, &["c"])));
+    }
+
+    #[test]
+    fn a_merged_message_keeps_what_is_over_and_neither_grows_nor_miscounts() {
+        let mut entry = entry(1, &["a", "-x", "b"]);
+        for number in 2..50 {
+            let newer = self::entry(number, &["a", "b", "c"]);
+            entry = newer.in_place_of(&entry, 3);
+        }
+        assert_eq!((entry.firing, entry.resolved, entry.alerts.len()), (3, 1, 3));
+        let again = self::entry(99, &["a", "b"]).in_place_of(&self::entry(1, &["-x", "z"]), 9);
+        assert_eq!(names(&again), ["a", "b", "x"]);
+        assert_eq!((again.firing, again.resolved), (2, 1));
     }
 }

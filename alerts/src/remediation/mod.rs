@@ -1,13 +1,15 @@
 //! Remediation that is checked: the mildest step first, each one verified on the series themselves, the next one only if it
 //! did not help, a person when nothing did.
 //!
-//! - here: what is kept of it, and the task; `safety`: when nothing may be done; `runbook`: its texts
+//! - here: the task; `record`: what is kept of it; `safety`: when nothing may be done; `runbook`: its texts
 
+pub(crate) mod record;
 pub(crate) mod runbook;
 mod safety;
 
 use crate::AlertsError;
-use crate::book::{Alert, Book, Group, Told, id};
+use crate::book::{Alert, Book, Group, Kept, Told, id};
+use crate::cause;
 use crate::config::{RemediationConfig, RunbookConfig, StepConfig};
 use crate::expr::eval::{Element, evaluate};
 use crate::expr::parse::matchers;
@@ -22,79 +24,20 @@ use crate::silence::fits;
 use model::Timestamp;
 use platform::durable;
 use platform::http::{HttpClient, Method};
+use record::{Remediation, StepTaken, Strike};
 use runtime::{Clock, Stop, Tick};
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-/// One run of a runbook.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Remediation {
-    /// Begins with its time, so that ids sort by it.
-    pub id: String,
-    /// The runbook.
-    pub runbook: String,
-    /// The alert that it is for.
-    pub alert: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Its incident.
-    pub incident: String,
-    /// When it began.
-    pub began: Timestamp,
-    /// When it was over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended: Option<Timestamp>,
-    /// `running`, `helped`, `did_not_help`, `refused`, `dry_run`, `interrupted`.
-    pub outcome: String,
-    /// Why it was refused, or what came of it.
-    pub detail: String,
-    /// What was done.
-    pub steps: Vec<StepTaken>,
-}
-
-/// One step as it was taken.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StepTaken {
-    /// Its name.
-    pub name: String,
-    /// `callback`, `restart` or `page`.
-    pub kind: String,
-    /// When it was begun.
-    pub began: Timestamp,
-    /// When it was judged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended: Option<Timestamp>,
-    /// `running`, `helped`, `did_not_help`, `failed`, `struck_off`, `dry_run`, `told`.
-    pub outcome: String,
-    /// What was answered, and what the series said.
-    pub detail: String,
-    /// What was measured before.
-    #[serde(default)]
-    pub before: Option<f64>,
-    /// What was measured after.
-    #[serde(default)]
-    pub after: Option<f64>,
-}
-
-/// How often a step helped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Strike {
-    /// The runbook.
-    pub runbook: String,
-    /// The step.
-    pub step: String,
-    /// Times taken.
-    pub taken: u32,
-    /// Times it helped.
-    pub helped: u32,
-}
-
+/// Actions that an incident names.
+const ACTIONS: usize = 100;
 /// Between two looks at the series while a step is verified.
 const LOOK: Duration = Duration::from_millis(250);
+/// Alerts that are asked about for each runbook; with more at once a person is needed anyway.
+const ASKED: usize = 20;
 /// Between two looks at alerts that have a runbook and may not yet run it.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -141,7 +84,7 @@ impl Remediator {
         let mut running: JoinSet<String> = JoinSet::new();
         let mut busy: BTreeSet<String> = BTreeSet::new();
         // By alert: why it was refused last, so that it is written down once.
-        let mut refused: BTreeMap<String, String> = BTreeMap::new();
+        let mut refused: BTreeMap<String, &'static str> = BTreeMap::new();
         while !stop.requested() {
             changes.mark_unchanged();
             let wanted = own.wanted(&busy);
@@ -153,20 +96,26 @@ impl Remediator {
                 if running.len() >= own.config.max_at_once {
                     break;
                 }
-                let Some((runbook, _)) = own.runbooks.get(at) else { continue };
-                match safety::may_run(own, at, &alert) {
+                let Some((runbook, _)) = own.runbooks.get(at).cloned() else { continue };
+                let (inner, asked) = (Arc::clone(own), alert.clone());
+                let may = tokio::task::spawn_blocking(move || safety::may_run(&inner, at, &asked));
+                let Ok(may) = may.await else { continue };
+                match may {
                     Ok(()) => {
                         busy.insert(alert.fingerprint.clone());
-                        let (inner, runbook) = (Arc::clone(own), runbook.clone());
+                        // Noted before anything else is looked at: it counts from here on.
+                        let run = own.begin(&runbook, &alert);
+                        own.note(&run, format!("runbook {} begins", runbook.name)).await;
+                        let inner = Arc::clone(own);
                         running.spawn(async move {
-                            inner.carry_out(&runbook, &alert).await;
+                            inner.carry_out(&runbook, &alert, run).await;
                             alert.fingerprint
                         });
                     }
-                    Err(why) => {
-                        let told = refused.insert(alert.fingerprint.clone(), why.clone());
-                        if told.as_deref().is_none_or(|told| kind_of(told) != kind_of(&why)) {
-                            own.refuse(runbook, &alert, &why);
+                    Err(no) => {
+                        let told = refused.insert(alert.fingerprint.clone(), no.kind);
+                        if told != Some(no.kind) {
+                            own.refuse(&runbook, &alert, &no.why).await;
                         }
                     }
                 }
@@ -192,22 +141,20 @@ impl Remediator {
     }
 }
 
-/// Reasons differ in their numbers; their first words tell them apart.
-fn kind_of(why: &str) -> String {
-    why.split(' ').take(4).collect::<Vec<_>>().join(" ")
-}
-
 impl Inner {
-    /// Firing alerts with the number of their runbook.
+    /// Firing alerts with the number of their runbook, the first of each.
     fn wanted(&self, busy: &BTreeSet<String>) -> Vec<(usize, Alert)> {
+        let mut count = vec![0; self.runbooks.len()];
         self.book.look(|kept| {
             let firing =
                 kept.alerts.values().filter(|it| it.fires() && !busy.contains(&it.fingerprint));
             let with = firing.filter_map(|alert| {
                 let at = self.runbooks.iter().position(|(_, it)| fits(it, &alert.labels))?;
-                Some((at, alert.clone()))
+                let count = count.get_mut(at)?;
+                *count += 1;
+                (*count <= ASKED).then(|| (at, alert.clone()))
             });
-            with.take(100).collect()
+            with.collect()
         })
     }
 
@@ -239,44 +186,36 @@ impl Inner {
         }
     }
 
-    fn refuse(&self, runbook: &RunbookConfig, alert: &Alert, why: &str) {
+    async fn refuse(&self, runbook: &RunbookConfig, alert: &Alert, why: &str) {
         warn!(runbook = %runbook.name, alert = %alert.rule, why, "runbook not carried out");
         let mut run = self.begin(runbook, alert);
         (run.ended, run.outcome, run.detail) =
             (Some(run.began), "refused".to_owned(), why.to_owned());
-        self.note(&run, &format!("runbook {} is not carried out: {why}", runbook.name));
+        self.note(&run, format!("runbook {} is not carried out: {why}", runbook.name)).await;
     }
 
     /// Writes a run down, and says at alert and incident what is being done.
-    fn note(&self, run: &Remediation, action: &str) {
-        self.book.change(true, |kept| {
-            kept.note(Record::Remediation(Box::new(run.clone())));
+    async fn note(&self, run: &Remediation, action: String) {
+        let (run, at) = (run.clone(), self.clock.now());
+        let note = move |kept: &mut Kept| {
             if let Some(mut alert) = kept.alerts.get(&run.alert).cloned() {
-                alert.action = action.to_owned();
+                alert.action.clone_from(&action);
                 kept.note(Record::Alert(Box::new(alert)));
             }
-            let open = kept
-                .incidents
-                .values()
-                .rev()
-                .find(|it| it.alerts.contains_key(&run.alert))
-                .cloned();
-            if let Some(Incident { mut actions, .. }) = open.clone()
-                && actions.len() < 100
-            {
-                actions.push(format!("{} {action}", self.clock.now()));
-                if let Some(incident) = open {
-                    kept.note(Record::Incident(Box::new(Incident { actions, ..incident })));
-                }
+            let of = |it: &&Incident| it.alerts.contains_key(&run.alert);
+            let incident = kept.incidents.values().rev().find(of).cloned();
+            if let Some(mut incident) = incident.filter(|it| it.actions.len() < ACTIONS) {
+                incident.actions.push(format!("{at} {action}"));
+                kept.note(Record::Incident(Box::new(incident)));
             }
-        });
+            kept.note(Record::Remediation(Box::new(run)));
+        };
+        self.book.change_aside(true, note).await;
     }
 
-    async fn carry_out(&self, runbook: &RunbookConfig, alert: &Alert) {
-        let mut run = self.begin(runbook, alert);
+    async fn carry_out(&self, runbook: &RunbookConfig, alert: &Alert, mut run: Remediation) {
         let dry = self.config.dry_run || runbook.dry_run;
         info!(runbook = %runbook.name, alert = %alert.rule, dry, "carrying a runbook out");
-        self.note(&run, &format!("runbook {} begins", runbook.name));
         let mut paged = false;
         for step in &runbook.step {
             if !safety::is_allowed(self) {
@@ -312,10 +251,10 @@ impl Inner {
             _ => format!("runbook {} did not help: a person is needed", runbook.name),
         };
         if run.outcome == "did_not_help" && !paged {
-            self.page(&run, &self.receivers);
+            self.page(&run, &self.receivers).await;
         }
         info!(runbook = %runbook.name, outcome = run.outcome, "runbook is over");
-        self.note(&run, &words);
+        self.note(&run, words).await;
     }
 
     fn still_fires(&self, fingerprint: &str) -> bool {
@@ -353,20 +292,18 @@ impl Inner {
         } else if dry {
             ("dry_run", describe(step))
         } else {
-            self.note(
-                run,
-                &format!(
-                    "step {} of runbook {} is taken: {}",
-                    step.name,
-                    runbook.name,
-                    describe(step)
-                ),
+            let words = format!(
+                "step {} of runbook {} is taken: {}",
+                step.name,
+                runbook.name,
+                describe(step)
             );
+            self.note(run, words).await;
             match self.act(step, alert, run).await {
                 Err(why) => ("failed", why),
                 Ok(said) if kind == "page" => ("told", said),
                 Ok(said) => {
-                    let (helped, seen) = self.verify(step, alert, before, began).await;
+                    let (helped, seen) = self.verify(step, alert, before, run).await;
                     (if helped { "helped" } else { "did_not_help" }, format!("{said}; {seen}"))
                 }
             }
@@ -379,17 +316,11 @@ impl Inner {
         }
         info!(runbook = %runbook.name, step = %step.name, outcome, detail, "step taken");
         if kind != "page" && matches!(outcome, "helped" | "did_not_help" | "failed") {
-            self.strike(runbook, step, outcome == "helped");
+            self.strike(runbook, step, outcome == "helped").await;
         }
-        self.note(
-            run,
-            &format!(
-                "step {} of runbook {}: {}, {detail}",
-                step.name,
-                runbook.name,
-                outcome.replace('_', " ")
-            ),
-        );
+        let said = outcome.replace('_', " ");
+        let words = format!("step {} of runbook {}: {said}, {detail}", step.name, runbook.name);
+        self.note(run, words).await;
         outcome
     }
 
@@ -405,7 +336,7 @@ impl Inner {
                 secret::read("bearer token", None, call.bearer_token_file.as_deref(), None)?;
             let authorization = token.map(|token| format!("Bearer {token}"));
             // The same for a step of a run, so that a callee can tell a second attempt.
-            let key = format!("{}-{}", run.id, step.name);
+            let key = request_id(run, step);
             let mut headers =
                 vec![("content-type", "application/json"), ("idempotency-key", key.as_str())];
             headers.extend(authorization.as_deref().map(|it| ("authorization", it)));
@@ -435,7 +366,7 @@ impl Inner {
                 .watchdog_dir
                 .clone()
                 .ok_or("alerts.remediation.watchdog_dir is not set")?;
-            let request = serde_json::json!({ "id": run.id, "at": self.clock.now(), "by": "monitor",
+            let request = serde_json::json!({ "id": request_id(run, step), "at": self.clock.now(), "by": "monitor",
                 "reason": format!("runbook {}: {}", run.runbook, alert.rule) });
             let (folder, file) = (dir.join("requests"), format!("{child}.json"));
             let written = tokio::task::spawn_blocking(move || {
@@ -447,43 +378,14 @@ impl Inner {
             written.map_err(|error| format!("the watchdog could not be asked: {error}"))?;
             return Ok(format!("the watchdog was asked to restart {child}"));
         }
-        self.page(run, &step.page);
+        self.page(run, &step.page).await;
         Ok(format!("told {}", step.page.join(", ")))
     }
 
     /// Writes a message that a person is needed.
-    fn page(&self, run: &Remediation, receivers: &[String]) {
-        let now = self.clock.now();
-        self.book.change(true, |kept| {
-            let Some(mut alert) = kept.alerts.get(&run.alert).cloned() else { return };
-            let told = Told {
-                fired: alert.standing.fired.unwrap_or(alert.standing.since),
-                resolved: !alert.fires(),
-                severity: alert.severity().to_owned(),
-            };
-            for receiver in receivers {
-                let to =
-                    Destination { route: 0, receiver: receiver.clone(), labels: BTreeMap::new() };
-                let key = format!("remediation/{}", run.id);
-                let group = Group { key, sent: Vec::new(), number: run.steps.len() as u64 };
-                let mut alert = alert.clone();
-                alert.action =
-                    format!("runbook {} has not helped: a person is needed", run.runbook);
-                let firing = usize::from(alert.fires());
-                let entry = Entry::new(
-                    &group,
-                    &to,
-                    Reason::Remediation,
-                    (firing, 1 - firing),
-                    vec![alert],
-                    now,
-                );
-                kept.note(Record::Entry(Box::new(entry)));
-            }
-            // They are to hear of its end too.
-            alert.told.extend(receivers.iter().map(|it| (it.clone(), told.clone())));
-            kept.note(Record::Alert(Box::new(alert)));
-        });
+    async fn page(&self, run: &Remediation, receivers: &[String]) {
+        let (run, receivers, now) = (run.clone(), receivers.to_vec(), self.clock.now());
+        self.book.change_aside(true, move |kept| page(kept, &run, &receivers, now)).await;
     }
 
     async fn evaluate(&self, expr: Expr) -> Vec<Element> {
@@ -497,14 +399,36 @@ impl Inner {
         self.evaluate(expr).await.first().map(|it| it.value)
     }
 
+    /// Waits until the step has taken effect: of a restart, until the watchdog says so in its journal. None if it does not.
+    async fn acted(&self, step: &StepConfig, run: &Remediation) -> Option<Timestamp> {
+        if step.restart.is_none() {
+            return Some(self.clock.now());
+        }
+        let journal = self.config.watchdog_dir.as_ref()?.join("journal.jsonl");
+        let mark = format!("\"id\":\"{}\"", request_id(run, step));
+        let deadline = self.clock.monotonic() + step.within;
+        while self.clock.monotonic() < deadline {
+            let path = journal.clone();
+            let text = tokio::task::spawn_blocking(move || cause::tail(&path)).await.ok().flatten();
+            if text.is_some_and(|text| text.contains(&mark)) {
+                return Some(self.clock.now());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        None
+    }
+
     /// Whether the series say, from samples after the step alone, that it helped.
     async fn verify(
         &self,
         step: &StepConfig,
         alert: &Alert,
         before: Option<f64>,
-        acted: Timestamp,
+        run: &Remediation,
     ) -> (bool, String) {
+        let Some(acted) = self.acted(step, run).await else {
+            return (false, "the watchdog has not done it in time".to_owned());
+        };
         let deadline = self.clock.monotonic() + step.within;
         let text = match (&step.verify, before) {
             (Some(text), None) if text.contains("$before") => {
@@ -521,8 +445,13 @@ impl Inner {
             let helped = match &expr {
                 Some(Ok(expr)) => {
                     let elements = self.evaluate(expr.clone()).await;
-                    elements.iter().find(|it| it.time > acted.millis()).map(|it| {
-                        format!("{} holds at {}", text.unwrap_or_default(), Timestamp(it.time))
+                    // A range counts when all of it lies after the step.
+                    elements.iter().find(|it| it.span.oldest > acted.millis()).map(|it| {
+                        format!(
+                            "{} holds at {}",
+                            text.unwrap_or_default(),
+                            Timestamp(it.span.newest)
+                        )
                     })
                 }
                 Some(Err(why)) => return (false, why.clone()),
@@ -554,19 +483,51 @@ impl Inner {
         })
     }
 
-    fn strike(&self, runbook: &RunbookConfig, step: &StepConfig, helped: bool) {
-        let key = format!("{}/{}", runbook.name, step.name);
-        self.book.change(true, |kept| {
-            let fresh = Strike { runbook: runbook.name.clone(), step: step.name.clone(), taken: 0, helped: 0 };
+    async fn strike(&self, runbook: &RunbookConfig, step: &StepConfig, helped: bool) {
+        let most = self.config.strike_after;
+        let fresh =
+            Strike { runbook: runbook.name.clone(), step: step.name.clone(), taken: 0, helped: 0 };
+        let strike = move |kept: &mut Kept| {
+            let key = format!("{}/{}", fresh.runbook, fresh.step);
             let mut strike = kept.strikes.get(&key).cloned().unwrap_or(fresh);
             strike.taken += 1;
             strike.helped += u32::from(helped);
-            if strike.helped == 0 && strike.taken == self.config.strike_after {
-                warn!(runbook = %runbook.name, step = %step.name, taken = strike.taken, "a step never helped and is struck off");
+            if strike.helped == 0 && strike.taken == most {
+                let Strike { runbook, step, taken, .. } = &strike;
+                warn!(%runbook, %step, taken, "a step never helped and is struck off");
             }
             kept.note(Record::Strike(strike));
-        });
+        };
+        self.book.change_aside(true, strike).await;
     }
+}
+
+/// The id of what a step asks for.
+fn request_id(run: &Remediation, step: &StepConfig) -> String {
+    format!("{}-{}", run.id, step.name)
+}
+
+/// Writes to each receiver that a person is needed; they are to hear of its end too.
+fn page(kept: &mut Kept, run: &Remediation, receivers: &[String], now: Timestamp) {
+    let Some(mut alert) = kept.alerts.get(&run.alert).cloned() else { return };
+    let told = Told {
+        fired: alert.standing.fired.unwrap_or(alert.standing.since),
+        resolved: !alert.fires(),
+        severity: alert.severity().to_owned(),
+    };
+    let firing = usize::from(alert.fires());
+    let mut shown = alert.clone();
+    shown.action = format!("runbook {} has not helped: a person is needed", run.runbook);
+    for receiver in receivers {
+        let to = Destination { route: 0, receiver: receiver.clone(), labels: BTreeMap::new() };
+        let key = format!("remediation/{}", run.id);
+        let group = Group { key, sent: Vec::new(), number: run.steps.len() as u64 };
+        let counts = (firing, 1 - firing);
+        let entry = Entry::new(&group, &to, Reason::Remediation, counts, vec![shown.clone()], now);
+        kept.note(Record::Entry(Box::new(entry)));
+        alert.told.insert(receiver.clone(), told.clone());
+    }
+    kept.note(Record::Alert(Box::new(alert)));
 }
 
 fn describe(step: &StepConfig) -> String {

@@ -3,6 +3,7 @@
 use crate::book::Alert;
 use crate::expr::Expr;
 use crate::expr::parse::parse;
+use platform::http::percent;
 use std::collections::BTreeMap;
 
 /// Fills `{{ $labels.NAME }}` and `{{ $before }}` in. Values of labels are escaped by `escape`.
@@ -34,18 +35,12 @@ pub(crate) fn fill(
 
 /// Within quotes of an expression.
 fn quoted(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"")
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Within a URL: only what is harmless in a host, a port or a path stays (RFC 3986).
 pub(crate) fn in_url(value: &str) -> String {
-    let one = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => {
-            (byte as char).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    };
-    value.bytes().map(one).collect()
+    value.split(':').map(percent).collect::<Vec<_>>().join(":")
 }
 
 /// An expression of a runbook for one alert.
@@ -54,10 +49,31 @@ pub(crate) fn expression(text: &str, alert: &Alert, before: f64) -> Result<Expr,
     parse(&filled).map_err(|fault| format!("character {}: {}", fault.at + 1, fault.why))
 }
 
-/// Whether a text is an expression once it is filled in.
+/// Whether a text is an expression once it is filled in, that labels cannot change, and that rests on samples.
 pub(crate) fn check(text: &str) -> Result<(), String> {
     let filled = fill(text, &BTreeMap::new(), 1.0, quoted)?;
-    parse(&filled).map(drop).map_err(|fault| format!("character {}: {}", fault.at + 1, fault.why))
+    let expr =
+        parse(&filled).map_err(|fault| format!("character {}: {}", fault.at + 1, fault.why))?;
+    if !expr.rests_on_samples() {
+        return Err("it rests on no sample, so nobody can tell how old it is; ask for a value instead of absent or gone".to_owned());
+    }
+    // What is filled in is escaped for double quotes: elsewhere a target could write the expression.
+    let (mut within, mut escaped) = (false, false);
+    for (at, sign) in text.char_indices() {
+        if !within && text.get(at..).is_some_and(is_label) {
+            return Err(format!(
+                "character {}: a label must stand within double quotes, such as job=\"{{{{ $labels.job }}}}\"",
+                at + 1
+            ));
+        }
+        within ^= sign == '"' && !escaped;
+        escaped = sign == '\\' && !escaped;
+    }
+    Ok(())
+}
+
+fn is_label(text: &str) -> bool {
+    text.strip_prefix("{{").is_some_and(|rest| rest.trim_start().starts_with("$labels"))
 }
 
 #[cfg(test)]
@@ -74,5 +90,14 @@ mod tests {
         let url = fill("http://{{ $labels.job }}/x", &labels, 0.0, in_url).unwrap();
         assert_eq!(url, "http://a%22%7D%20or%20vector%281%29%20%23/x");
         assert!(check("up{").is_err() && check("up < 0.9 * {{ $before }}").is_ok());
+        assert!(check("up{job=\"{{ $labels.job }}\"} == 0").is_ok());
+        for open in
+            ["up{job='{{ $labels.job }}'}", "up{job=`{{ $labels.job }}`}", "{{ $labels.job }} == 0"]
+        {
+            assert!(check(open).is_err(), "{open}");
+        }
+        for bare in ["absent(up)", "gone(up[1m])", "1 > 0"] {
+            assert!(check(bare).unwrap_err().contains("rests on no sample"), "{bare}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use super::{Inner, runbook};
 use crate::book::Alert;
 use crate::expr::eval::evaluate;
 use crate::silence::fits;
+use model::Timestamp;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -13,50 +14,77 @@ pub(super) fn is_allowed(own: &Inner) -> bool {
     own.config.enabled && own.book.look(|kept| kept.allowed) != Some(false)
 }
 
-/// Whether the runbook at place `at` may be carried out for `alert` now; if not, why. Reads memory alone, mostly.
-pub(super) fn may_run(own: &Inner, at: usize, alert: &Alert) -> Result<(), String> {
+/// Why a runbook is not carried out: the kind stays while its numbers change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) kind: &'static str,
+    pub(super) why: String,
+}
+
+fn refused(kind: &'static str, why: impl Into<String>) -> Refused {
+    Refused { kind, why: why.into() }
+}
+
+/// What holds is looked at this often at least, rules on queries too, as long as the rule says nothing else.
+const SEEN_WITHIN: Duration = Duration::from_secs(60);
+
+/// Whether the runbook at place `at` may be carried out for `alert` now; if not, why. May read files.
+pub(super) fn may_run(own: &Inner, at: usize, alert: &Alert) -> Result<(), Refused> {
     let Some((runbook, matchers)) = own.runbooks.get(at) else {
-        return Err("no such runbook".to_owned());
+        return Err(refused("missing", "no such runbook"));
     };
+    let now = own.clock.now();
     if !is_allowed(own) {
-        return Err("remediation is switched off".to_owned());
+        return Err(refused("off", "remediation is switched off"));
     }
     if alert.acknowledged.is_some() {
-        return Err("a person looks after it".to_owned());
+        return Err(refused("acknowledged", "a person looks after it"));
     }
-    let now = own.clock.now();
+    if let Some(why) = &alert.quiet {
+        return Err(refused("quiet", format!("somebody works on it: {why}")));
+    }
+    if alert.restored || now.since(alert.standing.held) > own.config.max_age.max(SEEN_WITHIN) {
+        return Err(refused("ceased", "its condition was not seen to hold just now"));
+    }
     let name = &runbook.name;
     own.book.look(|kept| {
-        let runs = || kept.remediations.values().filter(|it| it.runbook == *name && it.outcome != "refused");
-        if let Some(last) = runs().filter(|it| it.alert == alert.fingerprint).map(|it| it.ended.unwrap_or(it.began)).max()
+        let runs = || {
+            let own = kept.remediations.values().filter(|it| it.runbook == *name);
+            own.filter(|it| it.outcome != "refused")
+        };
+        let of_alert = runs().filter(|it| it.alert == alert.fingerprint);
+        if let Some(last) = of_alert.map(|it| it.ended.unwrap_or(it.began)).max()
             && now.since(last) < runbook.cooldown
         {
-            return Err(format!("cooldown until {}", last.plus(runbook.cooldown)));
+            return Err(refused("cooldown", format!("cooldown until {}", last.plus(runbook.cooldown))));
         }
         let recent = runs().filter(|it| now.since(it.began) < HOUR).count();
         if recent >= runbook.max_per_hour {
-            return Err(format!("it ran {recent} times in the last hour, as often as is allowed"));
+            let why = format!("it ran {recent} times in the last hour, as often as is allowed");
+            return Err(refused("often", why));
         }
-        let firing = kept.alerts.values().filter(|it| it.fires() && fits(matchers, &it.labels)).count();
+        let firing = kept.alerts.values().filter(|it| it.fires() && fits(matchers, &it.labels));
+        let firing = firing.count();
         if firing > runbook.max_alerts {
-            return Err(format!("blast radius: {firing} alerts fire at once and {} are allowed; a common cause needs a person", runbook.max_alerts));
+            let most = runbook.max_alerts;
+            let why = format!("blast radius: {firing} alerts fire at once and {most} are allowed; a common cause needs a person");
+            return Err(refused("radius", why));
         }
         Ok(())
     })?;
     for text in &runbook.agree {
-        let expr = runbook::expression(text, alert, f64::NAN)?;
+        let unusable = |why: String| refused("unusable", format!("{text}: {why}"));
+        let expr = runbook::expression(text, alert, f64::NAN).map_err(unusable)?;
         let elements =
-            evaluate(&expr, &own.source, now).map_err(|error| format!("{text}: {error}"))?;
-        let newest = elements.iter().map(|it| it.time).max();
-        let Some(newest) = newest else {
-            return Err(format!("no second signal: {text} does not hold"));
+            evaluate(&expr, &own.source, now).map_err(|error| unusable(error.to_string()))?;
+        let Some(oldest) = elements.iter().map(|it| it.span.behind).min() else {
+            return Err(refused("alone", format!("no second signal: {text} does not hold")));
         };
-        let age = Duration::from_millis(now.millis().saturating_sub(newest).max(0).unsigned_abs());
+        let age = now.since(Timestamp(oldest));
         if age > own.config.max_age {
-            return Err(format!(
-                "evidence too old: the newest sample of {text} is {} s old",
-                age.as_secs()
-            ));
+            let seconds = age.as_secs();
+            let why = format!("evidence too old: a sample of {text} is {seconds} s old");
+            return Err(refused("old", why));
         }
     }
     Ok(())

@@ -64,6 +64,17 @@ impl HttpError {
     }
 }
 
+/// Text as it may stand in a URL, such as a value of a parameter: all but what RFC 3986 calls unreserved is encoded.
+pub fn percent(text: &str) -> String {
+    let one = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            (byte as char).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(one).collect()
+}
+
 /// A client with a small pool of idle connections. Clones share it.
 #[derive(Clone, Debug)]
 pub struct HttpClient(Pool);
