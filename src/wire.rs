@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-/// Findings that are told to the alerts; those of more are the least.
+/// Findings that are told to the alerts: the newest that are open.
 const MOST: usize = 5_000;
 
 /// Tells the alerts of open findings whenever they change.

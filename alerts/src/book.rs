@@ -3,13 +3,14 @@
 
 use crate::AlertsError;
 use crate::incident::Incident;
-use crate::journal::{self, Journal, Record};
+use crate::journal::{self, Record};
 use crate::notify::Entry;
 use crate::remediation::record::{Remediation, Strike};
 use crate::silence::Silence;
 use crate::state::{Phase, Standing};
 use model::Timestamp;
 use parking_lot::Mutex;
+use platform::journal::{Held, Journal};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::Path;
@@ -295,16 +296,16 @@ impl Book {
     /// The book of `dir`, which is made if it is missing.
     pub(crate) fn open(dir: &Path) -> Result<Self, AlertsError> {
         platform::durable::create_dir(dir)?;
-        let (records, damaged) = journal::read(dir)?;
+        let Held { records, damaged } = journal::read(dir)?;
         let book = Self::of(records);
-        let journal = Journal::begin(dir, &book.0.kept.lock().everything(), &damaged)?;
+        let journal = journal::begin(dir, &book.0.kept.lock().everything(), &damaged)?;
         *book.0.journal.lock() = Some(journal);
         Ok(book)
     }
 
     /// The book of `dir`, to be read alone.
     pub(crate) fn read(dir: &Path) -> Result<Self, AlertsError> {
-        Ok(Self::of(journal::read(dir)?.0))
+        Ok(Self::of(journal::read(dir)?.records))
     }
 
     /// A book that no file has.
@@ -335,7 +336,7 @@ impl Book {
             return done;
         }
         if let Some(journal) = journal.as_mut() {
-            journal.append(&records, sync, || self.0.kept.lock().everything());
+            journal::append(journal, &records, sync, || self.0.kept.lock().everything());
         }
         drop(journal);
         self.0.changed.send_modify(|number| *number += 1);

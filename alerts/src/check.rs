@@ -4,6 +4,7 @@ use crate::AlertsError;
 use crate::config::AlertsConfig;
 use crate::rule::yaml::{Fault, read};
 use crate::rule::{BUILT_IN, BUILT_IN_FILE, Rule, parse};
+use model::text::nearest;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -47,9 +48,8 @@ fn unknown(rule: &Rule, known: &BTreeSet<String>, text: &str, file: &str) -> Vec
         let lines = text.lines().enumerate().skip(start - 1);
         let place = lines.filter_map(|(at, line)| Some((at + 1, line.find(&metric)? + 1))).next();
         let (line, column) = place.unwrap_or((start, 1));
-        let near = known.iter().map(|have| (distance(have, &metric), have)).min();
-        let near = near.filter(|(edits, _)| *edits <= metric.len() / 3);
-        let hint = near.map(|(_, name)| format!("did you mean {name}? else ")).unwrap_or_default();
+        let near = nearest(&metric, known.iter().map(String::as_str));
+        let hint = near.map(|name| format!("did you mean {name}? else ")).unwrap_or_default();
         faults.push(Fault {
             file: file.to_owned(),
             line,
@@ -61,23 +61,6 @@ fn unknown(rule: &Rule, known: &BTreeSet<String>, text: &str, file: &str) -> Vec
         });
     }
     faults
-}
-
-/// Edits between two names: Levenshtein 1966.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut next = vec![i + 1];
-        for (y, above) in b.iter().zip(row.iter().skip(1)) {
-            let left = next.last().copied().unwrap_or(0);
-            next.push((diagonal + usize::from(x != *y)).min(above + 1).min(left + 1));
-            diagonal = *above;
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 /// The rules of a configuration: built-in ones, unless a file has one of the same name, and those of files.

@@ -2,7 +2,6 @@
 
 use crate::rule::yaml::Fault;
 use platform::PlatformError;
-use std::path::PathBuf;
 
 /// Why alerting could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -10,14 +9,6 @@ pub enum AlertsError {
     /// A file operation.
     #[error(transparent)]
     Platform(#[from] PlatformError),
-    /// A journal could not be read.
-    #[error("could not read {path:?}")]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
     /// Rule files have faults.
     #[error("rules are not fit for use:{}", list(.0))]
     Rules(Vec<Fault>),

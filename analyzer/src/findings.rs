@@ -7,19 +7,16 @@ use crate::finding::{Finding, Kind, Related, Severity, Subject, Verdict};
 use crate::{AnalyzerConfig, AnalyzerError};
 use model::Timestamp;
 use parking_lot::Mutex;
-use platform::durable::{self, AppendFile};
+use platform::durable;
+use platform::journal::{self, Held, Journal};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tracing::warn;
 
 /// The journal, in the folder of the analyzer.
 const JOURNAL: &str = "findings.jsonl";
-
-/// Lines of it that could not be read.
-const DAMAGED: &str = "findings.damaged";
 
 /// Findings of one service that begin within this time are one.
 const TOGETHER: Duration = Duration::from_secs(15 * 60);
@@ -59,14 +56,6 @@ struct Kept {
     tickets_per_week: usize,
 }
 
-#[derive(Debug)]
-struct Journal {
-    path: PathBuf,
-    /// None after a failed write: then the whole is written anew at the next change.
-    file: Option<AppendFile>,
-    lines: usize,
-}
-
 impl Findings {
     /// Those kept in `dir`, which is made if it is missing.
     ///
@@ -75,13 +64,8 @@ impl Findings {
     pub fn open(dir: &Path, config: &AnalyzerConfig) -> Result<Self, AnalyzerError> {
         durable::create_dir(dir)?;
         let (findings, damaged) = Self::read_all(dir, config)?;
-        let path = dir.join(JOURNAL);
-        if !damaged.is_empty() {
-            // What cannot be read now may be read by another version.
-            durable::replace(&dir.join(DAMAGED), damaged.as_bytes())?;
-        }
-        let mut journal = Journal { path, file: None, lines: 0 };
-        journal.rewrite(&findings.0.kept.lock().all)?;
+        let whole = findings.0.kept.lock().whole();
+        let journal = Journal::begin(&dir.join(JOURNAL), &whole, &damaged)?;
         *findings.0.journal.lock() = Some(journal);
         Ok(findings)
     }
@@ -96,23 +80,11 @@ impl Findings {
 
     /// All that can be read, and the lines that cannot.
     fn read_all(dir: &Path, config: &AnalyzerConfig) -> Result<(Self, String), AnalyzerError> {
-        let path = dir.join(JOURNAL);
-        let text = match std::fs::read(&path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(source) => return Err(AnalyzerError::Read { path, source }),
-        };
+        let parse = |line: &str| serde_json::from_str::<Finding>(line).ok();
+        let Held { records, damaged } = journal::read(&dir.join(JOURNAL), parse)?;
         let mut by_id: BTreeMap<String, Finding> = BTreeMap::new();
-        let mut damaged = String::new();
-        for line in text.lines().filter(|line| !line.is_empty()) {
-            match serde_json::from_str::<Finding>(line) {
-                Ok(finding) => drop(by_id.insert(finding.id.clone(), finding)),
-                Err(_) => damaged.extend([line, "\n"]),
-            }
-        }
-        if !damaged.is_empty() {
-            let lines = damaged.lines().count();
-            warn!(path = %path.display(), lines, "lines of the journal of findings are damaged; the rest is kept");
+        for finding in records {
+            by_id.insert(finding.id.clone(), finding);
         }
         let findings = Self::in_memory(config);
         {
@@ -161,24 +133,17 @@ impl Findings {
             let done = change(&mut kept);
             (done, std::mem::take(&mut kept.lines))
         };
-        self.0.changed.send_modify(|number| *number += 1);
-        let Some(journal) = journal.as_mut() else { return done };
-        let most = 4 * self.0.kept.lock().max.max(16);
-        let written = match &mut journal.file {
-            _ if lines.is_empty() => Ok(()),
-            Some(file) if journal.lines + lines.len() <= most => {
-                journal.lines += lines.len();
-                file.append(lines.concat().as_bytes()).and_then(|()| file.sync())
-            }
-            _ => {
-                let all = self.0.kept.lock().all.clone();
-                journal.rewrite(&all)
-            }
-        };
-        if let Err(error) = written {
-            warn!(%error, "a finding was not written to its journal; all are written anew with the next");
-            journal.file = None;
+        if lines.is_empty() {
+            return done;
         }
+        if let Some(journal) = journal.as_mut() {
+            // Four times as many as are kept lie in the file at most.
+            let most = 3 * self.0.kept.lock().max.max(16);
+            let whole = || self.0.kept.lock().whole();
+            journal.append((&lines.concat(), lines.len()), most, true, whole);
+        }
+        drop(journal);
+        self.0.changed.send_modify(|number| *number += 1);
         done
     }
 
@@ -348,6 +313,11 @@ impl Kept {
         self.trim();
     }
 
+    /// All as lines.
+    fn whole(&self) -> String {
+        self.all.values().filter_map(line).collect()
+    }
+
     /// The oldest make room.
     fn trim(&mut self) {
         while self.all.len() > self.max {
@@ -358,20 +328,6 @@ impl Kept {
 
 fn line(finding: &Finding) -> Option<String> {
     Some(serde_json::to_string(finding).ok()? + "\n")
-}
-
-impl Journal {
-    fn rewrite(
-        &mut self,
-        all: &BTreeMap<(Timestamp, String), Finding>,
-    ) -> Result<(), platform::PlatformError> {
-        let text: String = all.values().filter_map(line).collect();
-        self.file = None;
-        durable::replace(&self.path, text.as_bytes())?;
-        self.file = Some(AppendFile::open_at(&self.path, text.len() as u64)?);
-        self.lines = all.len();
-        Ok(())
-    }
 }
 
 /// Series named in one finding.

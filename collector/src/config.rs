@@ -125,34 +125,6 @@ pub struct ScrapeConfig {
     pub max_attempts: u32,
 }
 
-impl ScrapeConfig {
-    /// A job of one target, all else as by default.
-    pub fn of(job: &str, target: String) -> Self {
-        Self {
-            job: job.to_owned(),
-            targets: vec![target],
-            file_sd_configs: Vec::new(),
-            dns_sd_configs: Vec::new(),
-            relabel_configs: Vec::new(),
-            metric_relabel_configs: Vec::new(),
-            scheme: Scheme::Http,
-            tls_config: None,
-            path: default_path(),
-            params: BTreeMap::new(),
-            interval: None,
-            timeout: None,
-            labels: BTreeMap::new(),
-            honor_labels: false,
-            honor_timestamps: true,
-            bearer_token_file: None,
-            basic_auth: None,
-            max_body_size: default_body(),
-            max_samples: default_samples(),
-            max_attempts: default_attempts(),
-        }
-    }
-}
-
 /// How a target is spoken to.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]

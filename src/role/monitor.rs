@@ -42,19 +42,25 @@ fn watchdog_dir(config: &Config) -> Option<PathBuf> {
 }
 
 /// Adds the monitor itself to what is scraped, unless a job has its name.
-fn scrape_self(config: &Config, address: SocketAddr, collecting: &mut CollectorConfig) {
+fn scrape_self(
+    config: &Config,
+    address: SocketAddr,
+    collecting: &mut CollectorConfig,
+) -> Result<(), Failure> {
     let named = collecting.scrape.iter().any(|it| it.job == "monitor");
     if named || !config.api.scrape_self {
-        return;
+        return Ok(());
     }
     let reach = if address.ip().is_unspecified() {
         SocketAddr::from(([127, 0, 0, 1], address.port()))
     } else {
         address
     };
-    let mut own = ScrapeConfig::of("monitor", reach.to_string());
+    let job = json!({ "job": "monitor", "targets": [reach.to_string()] });
+    let mut own: ScrapeConfig = serde_json::from_value(job).map_err(exit::with(exit::SOFTWARE))?;
     own.bearer_token_file = api::Access::file_to_read(&config.api);
     collecting.scrape.push(own);
+    Ok(())
 }
 
 pub(crate) fn run(args: RoleArgs) -> Result<(), Failure> {
@@ -146,7 +152,7 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
     let upkeep = Arc::new(upkeep);
     keep_up(&upkeep, &mut tasks);
     let mut collecting = config.collector.clone();
-    scrape_self(&config, address, &mut collecting);
+    scrape_self(&config, address, &mut collecting)?;
     let collector = Collector::new(collecting, writer, Clock::system(), board, &registry)
         .map_err(exit::with(exit::CONFIG))?;
     tasks.spawn("collector", |stop| collector.run(stop));

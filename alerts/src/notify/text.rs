@@ -4,6 +4,7 @@ use super::{Entry, Reason};
 use crate::book::Alert;
 use crate::rule::template::{duration, significant};
 use model::Timestamp;
+use model::text::escaped;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -197,10 +198,6 @@ fn rest(entries: &[Entry]) -> String {
     }
 }
 
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 /// HTML; `plots` are content ids of images and the alerts that they belong to.
 pub(crate) fn html(
     entries: &[Entry],
@@ -218,19 +215,19 @@ pub(crate) fn html(
         let phase = alert.standing.phase.name().to_uppercase();
         out.push_str(&format!(
             "<h3 style=\"color:{color}\">{phase} {}</h3><table>",
-            escape(&alert.rule)
+            escaped(&alert.rule)
         ));
         for (name, text) in facts(alert, links, now) {
             let cell = match name {
                 "page" | "runbook"
                     if text.starts_with("http://") || text.starts_with("https://") =>
                 {
-                    format!("<a href=\"{0}\">{0}</a>", escape(&text))
+                    format!("<a href=\"{0}\">{0}</a>", escaped(&text))
                 }
                 "SQL" | "condition" => {
-                    format!("<pre style=\"margin:0;white-space:pre-wrap\">{}</pre>", escape(&text))
+                    format!("<pre style=\"margin:0;white-space:pre-wrap\">{}</pre>", escaped(&text))
                 }
-                _ => escape(&text).replace('\n', "<br>"),
+                _ => escaped(&text).replace('\n', "<br>"),
             };
             out.push_str(&format!("<tr><th align=left valign=top>{name}</th><td>{cell}</td></tr>"));
         }
@@ -239,6 +236,6 @@ pub(crate) fn html(
             out.push_str(&format!("<p><img src=\"cid:{id}\" width=640 height=200 alt=\"the series over the last hour\"></p>"));
         }
     }
-    out.push_str(&format!("<p>{}</p></body></html>", escape(&rest(entries))));
+    out.push_str(&format!("<p>{}</p></body></html>", escaped(&rest(entries))));
     out
 }

@@ -57,7 +57,7 @@ fn what_is_kept_survives_and_a_torn_line_costs_only_itself() {
     assert_eq!(again.list(), all);
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!((text.lines().count(), text.contains("torn")), (2, false));
-    let aside = std::fs::read_to_string(dir.path().join(DAMAGED)).unwrap();
+    let aside = std::fs::read_to_string(dir.path().join("findings.damaged")).unwrap();
     assert_eq!(aside, "{\"id\": \"torn\n");
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn svg(of: &Resource, size: &dyn Fn(f64) -> String) -> String {
     let Some(frame) = frame(of) else { return String::new() };
     let mut svg = format!(
         r#"<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{} and its forecast">"#,
-        super::report::escaped(&of.subject.metric)
+        model::text::escaped(&of.subject.metric)
     );
     for band in (0..3).rev() {
         let edge = |high: usize| {
@@ -62,7 +62,7 @@ pub(crate) fn svg(of: &Resource, size: &dyn Fn(f64) -> String) -> String {
             r#"<line class="grid" x1="{LEFT}" x2="{WIDTH}" y1="{y:.1}" y2="{y:.1}"/><text x="{:.0}" y="{:.1}" text-anchor="end">{}</text>"#,
             LEFT - 6.0,
             y + 4.0,
-            super::report::escaped(&size(value))
+            model::text::escaped(&size(value))
         );
     }
     let mut day = frame.from - frame.from.rem_euclid(DAY) + DAY;

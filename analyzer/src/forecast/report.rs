@@ -4,6 +4,7 @@ use super::capacity::{Capacity, Resource};
 use super::plot;
 use crate::detect::text::{percent, seconds, time, value};
 use crate::finding::Estimate;
+use model::text::escaped;
 use std::fmt::Write;
 
 /// Shares of the limit in the report.
@@ -196,9 +197,4 @@ impl Resource {
         cells.push(chance.map_or_else(|| "no known limit".to_owned(), |it| percent(it.value)));
         cells
     }
-}
-
-/// Text that is safe in a page.
-pub(crate) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -21,6 +21,7 @@ use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use futures_util::StreamExt;
 use model::Timestamp;
+use model::text::nearest;
 use runtime::Clock;
 use serde_json::Value;
 use std::sync::Arc;
@@ -261,12 +262,7 @@ impl Query {
                 "{schema} has nothing of {name}: rollups are made when a day is over, and last shows active series alone"
             ));
         }
-        let near = metrics
-            .keys()
-            .map(|metric| (distance(metric, name), metric))
-            .min()
-            .filter(|(edits, _)| *edits <= name.len() / 3)
-            .map(|(_, metric)| metric);
+        let near = nearest(name, metrics.keys().map(AsRef::as_ref));
         let hint = near.map(|metric| format!("; did you mean {metric}?")).unwrap_or_default();
         QueryError::Invalid(format!(
             "no metric or table is named {name}{hint} (\\d in the prompt lists all)"
@@ -313,26 +309,4 @@ fn parameter(value: &Value) -> Result<ScalarValue, QueryError> {
             return Err(QueryError::Invalid(text.to_owned()));
         }
     })
-}
-
-/// Edits between two names: Levenshtein 1966.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-        for (j, y) in b.iter().enumerate() {
-            let above = row.get(j + 1).copied().unwrap_or(0);
-            let left = row.get(j).copied().unwrap_or(0);
-            let best = (diagonal + usize::from(x != *y)).min(above + 1).min(left + 1);
-            if let Some(cell) = row.get_mut(j + 1) {
-                *cell = best;
-            }
-            diagonal = above;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }

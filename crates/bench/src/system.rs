@@ -2,7 +2,7 @@
 
 use platform::PlatformError;
 use platform::child::{Child, Command};
-use platform::http::{HttpClient, HttpError, Method};
+use platform::http::{HttpClient, HttpError, Method, percent};
 use runtime::Clock;
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, TcpListener};
@@ -396,15 +396,4 @@ fn bytes_under(path: &Path, skip: &[&str]) -> u64 {
             Err(_) => 0, // gone meanwhile
         })
         .sum()
-}
-
-fn percent(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' | b'-' => {
-                char::from(byte).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect()
 }

@@ -5,12 +5,14 @@
 //! - [`label`]: [`Labels`], a sorted set of names and values
 //! - [`series`]: [`SeriesKey`], the metric name and labels that identify one series
 //! - [`sample`]: [`Sample`], one time and value, and the staleness mark
+//! - [`text`]: names that are near another, and what HTML takes
 //! - [`exposition`]: the Prometheus and OpenMetrics text formats, read and written
 
 pub mod exposition;
 pub mod label;
 pub mod sample;
 pub mod series;
+pub mod text;
 pub mod time;
 pub mod unit;
 

@@ -2,7 +2,7 @@
 //! why it is asked.
 //!
 //! - [`durable`]: files and folders that survive a crash once the call returns
-//! - [`lock`]: one writer per data directory
+//! - [`journal`]: lines that survive, the damaged set aside; [`lock`]: one writer per data directory
 //! - [`child`]: child processes, their output bounded, their group ended whole
 //! - [`log`]: a log file of bounded size
 //! - [`signal`]: the requests to end that the system sends
@@ -18,6 +18,7 @@ pub mod error;
 pub mod fault;
 pub mod host;
 pub mod http;
+pub mod journal;
 pub mod lock;
 pub mod log;
 pub mod process;
