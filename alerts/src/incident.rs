@@ -100,12 +100,13 @@ fn end(kept: &mut Kept, now: Timestamp) {
     if kept.incidents.values().all(|it| it.ended.is_some()) {
         return;
     }
-    let firing = kept.alerts.values().filter(|it| it.fires());
+    // What only tells of something that happened belongs to an incident and does not keep it open.
+    let firing = kept.alerts.values().filter(|it| it.fires() && it.severity() != "info");
     let services: BTreeSet<String> = firing.map(|it| it.service()).collect();
     let over: Vec<Incident> = kept
         .incidents
         .values()
-        .filter(|it| it.ended.is_none() && !services.contains(&it.service))
+        .filter(|it| it.ended.is_none() && it.detected < now && !services.contains(&it.service))
         .cloned()
         .collect();
     for mut incident in over {

@@ -84,12 +84,29 @@ pub(crate) async fn authenticate(
             format!("the token of {name} may only read; this needs one with the role operate");
         return error::problem(StatusCode::FORBIDDEN, &text).into_response();
     }
+    if api.access.0.is_empty() && !is_by_address(request.headers()) {
+        // A page of another site can give its own name our address (DNS rebinding).
+        let text = "without a token only localhost or an address may stand in Host; set api.token_file to use a name";
+        return error::problem(StatusCode::FORBIDDEN, text).into_response();
+    }
     if !asks && is_of_another_site(request.headers()) {
         let text = "a page of another site may change nothing here";
         return error::problem(StatusCode::FORBIDDEN, text).into_response();
     }
     request.extensions_mut().insert(Caller { name });
     next.run(request).await
+}
+
+/// Whether we are called by `localhost` or an address, as nobody but us can be.
+fn is_by_address(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return true }; // no browser
+    let host = host.to_str().unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok()
 }
 
 /// Browsers say from which site a page comes that changes something.

@@ -126,7 +126,7 @@ fn r8_4_a_cleanup_that_does_nothing_is_seen_through_and_a_restart_follows() {
     it.hook.wait("the alert", |got| got.alerts() == ["MemoryHigh firing"]);
     it.hook.wait("its end", |got| got.alerts() == ["MemoryHigh resolved"]);
     let done =
-        it.monitor.query("SELECT actions FROM incidents WHERE recovery_seconds > 0").join("\n");
+        it.monitor.wait_rows("SELECT actions FROM incidents WHERE recovery_seconds > 0").join("\n");
     assert!(done.contains("step restart of runbook memory: helped"), "{done}");
     let reasons: Vec<String> =
         it.hook.got().iter().map(|got| got.json()["reason"].as_str().unwrap().to_owned()).collect();

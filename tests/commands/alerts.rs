@@ -311,7 +311,7 @@ fn a_silence_is_set_audited_and_ended_and_a_token_to_read_may_not() {
         let headers = [("authorization", authorization.as_str()), ("origin", origin)];
         post(&monitor.address, path, &headers, body.as_bytes()).unwrap()
     };
-    let own = format!("http://{}", "x");
+    let own = format!("http://{}", monitor.address);
     let body = r#"{"matchers": "alertname=\"LevelHigh\"", "duration": "1h", "reason": "known"}"#;
     assert_eq!(send("wrong", "/api/v1/silences", body, &own).0, 401);
     let (code, text) = send("a-token-that-reads-1", "/api/v1/silences", body, &own);

@@ -53,7 +53,7 @@ fn reply(mut socket: TcpStream, text: &str) -> std::io::Result<()> {
 /// Gets `path` and returns status and body.
 pub(crate) fn get(address: &str, path: &str) -> Option<(u16, String)> {
     let mut socket = TcpStream::connect(address).ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).ok()?;
     let mut text = String::new();
     socket.read_to_string(&mut text).ok()?;
@@ -69,7 +69,7 @@ pub(crate) fn post(
     body: &[u8],
 ) -> Option<(u16, String)> {
     let mut socket = TcpStream::connect(address).ok()?;
-    let mut head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
+    let mut head = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -223,7 +223,7 @@ fn quantiles(share: f64, buckets: Vec<Element>) -> Vec<Element> {
     elements.collect()
 }
 
-fn apply(operator: Operator, a: f64, b: f64) -> f64 {
+pub(super) fn apply(operator: Operator, a: f64, b: f64) -> f64 {
     let truth = |holds: bool| f64::from(u8::from(holds));
     match operator {
         Operator::Add => a + b,

@@ -1,12 +1,13 @@
 //! Expressions on series, a defined part of PromQL: what a threshold rule says, parsed and evaluated.
 //!
-//! - here: the tree; `parse`: from text; `eval`: to values at an instant; `functions`: over a range of one series;
+//! - here: the tree; `token`, `parse`: from text; `eval`: to values at an instant; `functions`: over a range of one series;
 //!   `source`: where series come from
 
 pub(crate) mod eval;
 mod functions;
 pub(crate) mod parse;
 pub(crate) mod source;
+mod token;
 
 #[cfg(test)]
 mod tests;
@@ -230,6 +231,26 @@ impl Expr {
             _ => None,
         });
         selectors.collect()
+    }
+
+    /// Whether it gives a number instead of series.
+    pub(crate) fn is_scalar(&self) -> bool {
+        match self {
+            Self::Number(_) | Self::Call { function: Call::Time, .. } => true,
+            Self::Binary { left, right, .. } => left.is_scalar() && right.is_scalar(),
+            _ => false,
+        }
+    }
+
+    /// Its number, where that depends on nothing.
+    fn constant(&self) -> Option<f64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Binary { operator, left, right, .. } => {
+                Some(eval::apply(*operator, left.constant()?, right.constant()?))
+            }
+            _ => None,
+        }
     }
 
     fn is_absence(&self) -> bool {

@@ -1,33 +1,15 @@
 //! From text to expression. Every fault names its place, counted in characters from 1, and the remedy.
 
+use super::token::{ExprFault, Token, shown, tokens};
 use super::{
     Aggregate, Call, Expr, Grouping, Many, Matcher, Matching, Operator, OverTime, Selector, Test,
 };
-use model::time::parse_duration;
 use regex::Regex;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Levels of brackets and operators within each other.
 const DEEPEST: usize = 64;
-
-/// What is wrong with an expression.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ExprFault {
-    /// In characters from the start, 0 is the first.
-    pub(crate) at: usize,
-    pub(crate) why: String,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Token {
-    Word(String),
-    Text(String),
-    Number(f64),
-    Duration(Duration),
-    Sign(&'static str),
-    End,
-}
 
 /// Parses a whole text.
 pub(crate) fn parse(text: &str) -> Result<Expr, ExprFault> {
@@ -51,115 +33,6 @@ pub(crate) fn matchers(text: &str) -> Result<Vec<Matcher>, ExprFault> {
     match parser.peek() {
         Token::End => Ok(matchers),
         other => Err(parser.fault(&format!("{} is not expected here", shown(other)))),
-    }
-}
-
-const SIGNS: [&str; 23] = [
-    "=~", "!~", "!=", "==", ">=", "<=", "(", ")", "{", "}", "[", "]", ",", "+", "-", "*", "/", "%",
-    "^", "=", ">", "<", ":",
-];
-
-fn tokens(text: &str) -> Result<Vec<(usize, Token)>, ExprFault> {
-    let chars: Vec<char> = text.chars().collect();
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(first) = chars.get(at).copied() {
-        let start = at;
-        if first.is_whitespace() {
-            at += 1;
-        } else if first == '#' {
-            while chars.get(at).is_some_and(|c| *c != '\n') {
-                at += 1;
-            }
-        } else if first.is_alphabetic() || first == '_' || first == ':' {
-            while chars
-                .get(at)
-                .is_some_and(|c| c.is_alphanumeric() || *c == '_' || *c == ':' || *c == '.')
-            {
-                at += 1;
-            }
-            found.push((start, Token::Word(chars.iter().skip(start).take(at - start).collect())));
-        } else if first.is_ascii_digit() || first == '.' {
-            let part = |c: &char, before: Option<&char>| {
-                c.is_ascii_alphanumeric()
-                    || *c == '.'
-                    || ("+-".contains(*c) && before.is_some_and(|b| "eE".contains(*b)))
-            };
-            while chars
-                .get(at)
-                .is_some_and(|c| part(c, at.checked_sub(1).and_then(|b| chars.get(b))))
-            {
-                at += 1;
-            }
-            let word: String = chars.iter().skip(start).take(at - start).collect();
-            let token = match (word.parse(), parse_duration(&word)) {
-                (Ok(number), _) => Token::Number(number),
-                (_, Ok(duration)) => Token::Duration(duration),
-                _ => {
-                    return Err(ExprFault {
-                        at: start,
-                        why: format!("{word:?} is neither a number nor a duration such as 5m"),
-                    });
-                }
-            };
-            found.push((start, token));
-        } else if first == '"' || first == '\'' || first == '`' {
-            let (string, end) = quoted(&chars, at)?;
-            found.push((start, Token::Text(string)));
-            at = end;
-        } else {
-            let fits =
-                |sign: &&&str| sign.chars().enumerate().all(|(n, c)| chars.get(at + n) == Some(&c));
-            let Some(sign) = SIGNS.iter().find(fits) else {
-                return Err(ExprFault {
-                    at,
-                    why: format!("{first:?} means nothing in an expression"),
-                });
-            };
-            at += sign.len();
-            found.push((start, Token::Sign(sign)));
-        }
-    }
-    found.push((chars.len(), Token::End));
-    Ok(found)
-}
-
-fn quoted(chars: &[char], start: usize) -> Result<(String, usize), ExprFault> {
-    let quote = chars.get(start).copied().unwrap_or('"');
-    let mut text = String::new();
-    let mut at = start + 1;
-    loop {
-        match chars.get(at).copied() {
-            None => {
-                return Err(ExprFault {
-                    at: start,
-                    why: format!("the text that begins here has no closing {quote}"),
-                });
-            }
-            Some(c) if c == quote => return Ok((text, at + 1)),
-            Some('\\') if quote != '`' => {
-                at += 1;
-                text.push(match chars.get(at).copied() {
-                    Some('n') => '\n',
-                    Some('t') => '\t',
-                    Some(other) => other,
-                    None => '\\',
-                });
-            }
-            Some(c) => text.push(c),
-        }
-        at += 1;
-    }
-}
-
-fn shown(token: &Token) -> String {
-    match token {
-        Token::Word(word) => format!("{word:?}"),
-        Token::Text(text) => format!("the text {text:?}"),
-        Token::Number(number) => format!("the number {number}"),
-        Token::Duration(duration) => format!("the duration {duration:?}"),
-        Token::Sign(sign) => format!("{sign:?}"),
-        Token::End => "the end".to_owned(),
     }
 }
 
@@ -244,8 +117,22 @@ impl Parser {
             self.next += 1;
             let truth = operator.is_comparison() && self.takes_word("bool");
             let matching = self.matching()?;
+            let place = self.place();
             // Power binds to the right, the others to the left.
             let right = self.binary(if operator == Operator::Power { rank - 1 } else { rank })?;
+            let why = match (left.is_scalar(), right.is_scalar()) {
+                (false, false) => None,
+                _ if operator.is_set() => {
+                    Some("and, or and unless join series; a number stands on one side here")
+                }
+                (true, true) if operator.is_comparison() && !truth => Some(
+                    "two numbers are compared here, which is always an answer; say bool, or compare series",
+                ),
+                _ => None,
+            };
+            if let Some(why) = why {
+                return Err(ExprFault { at: place, why: why.to_owned() });
+            }
             left = Expr::Binary {
                 operator,
                 truth,
@@ -349,14 +236,8 @@ impl Parser {
                     );
                     return Err(ExprFault { at, why });
                 }
-                if let (Call::ClampMin | Call::ClampMax, Some(last)) = (function, arguments.last())
-                    && !matches!(last, Expr::Number(_))
-                {
-                    return Err(ExprFault {
-                        at,
-                        why: format!("the limit of {lower} must be a number"),
-                    });
-                }
+                let arguments =
+                    typed(function, &lower, arguments).map_err(|why| ExprFault { at, why })?;
                 return Ok(Expr::Call { function, arguments });
             }
             return Err(ExprFault {
@@ -374,7 +255,12 @@ impl Parser {
     fn aggregate(&mut self, how: Aggregate) -> Result<Expr, ExprFault> {
         let mut grouping = self.grouping()?;
         self.want("(")?;
+        let place = self.place();
         let of = Box::new(self.binary(0)?);
+        if of.is_scalar() {
+            let why = "series are missing here, there is a number".to_owned();
+            return Err(ExprFault { at: place, why });
+        }
         self.want(")")?;
         if grouping.is_none() {
             grouping = self.grouping()?;
@@ -533,6 +419,26 @@ impl Parser {
         }
         Ok(matchers)
     }
+}
+
+/// Arguments of a function as it takes them: numbers computed, series where series are wanted.
+fn typed(function: Call, name: &str, mut arguments: Vec<Expr>) -> Result<Vec<Expr>, String> {
+    let number = match function {
+        Call::HistogramQuantile => Some(0),
+        Call::ClampMin | Call::ClampMax => Some(1),
+        _ => None,
+    };
+    for (at, argument) in arguments.iter_mut().enumerate() {
+        if Some(at) == number {
+            let value = argument.constant().ok_or_else(|| {
+                format!("argument {} of {name} must be a number that is known beforehand", at + 1)
+            })?;
+            *argument = Expr::Number(value);
+        } else if argument.is_scalar() && function != Call::Vector {
+            return Err(format!("argument {} of {name} must be series, it is a number", at + 1));
+        }
+    }
+    Ok(arguments)
 }
 
 const KNOWN: &str = "rate increase delta deriv predict_linear, min_ max_ avg_ sum_ count_ last_ quantile_ absent_over_time, \

@@ -104,6 +104,7 @@ fn a_quantile_is_read_from_buckets() {
     assert_eq!(at(&it, 0, "histogram_quantile(0.5, h)"), "{} 0.1");
     assert_eq!(at(&it, 0, "histogram_quantile(0.7, h)"), "{} 0.55");
     assert_eq!(at(&it, 0, "histogram_quantile(0.99, h)"), "{} 1");
+    assert_eq!(at(&it, 0, "histogram_quantile(1 - 0.5, h)"), "{} 0.1");
 }
 
 #[test]
@@ -125,6 +126,12 @@ fn faults_name_their_place_and_the_remedy() {
         ("rate(up[5q])", 8, "neither a number nor a duration"),
         ("up $ 1", 3, "means nothing"),
         (&"(".repeat(200), 64, "nested too deeply"),
+        ("up == 0 and time()", 12, "a number stands on one side"),
+        ("time() < 5", 9, "two numbers are compared"),
+        ("sum(1)", 4, "series are missing here"),
+        ("abs(1)", 0, "argument 1 of abs must be series"),
+        ("clamp_max(up, up)", 0, "argument 2 of clamp_max must be a number"),
+        ("up{job=~\"\\d+\"}", 9, "\\d is no escape"),
     ] {
         let fault = parse(text).unwrap_err();
         assert!(fault.at == place && fault.why.contains(why), "{text}: {fault:?}");

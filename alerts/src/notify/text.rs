@@ -173,10 +173,18 @@ fn one(alert: &Alert, links: &Links) -> Value {
 /// Alerts that a mail shows one by one.
 const SHOWN: usize = 20;
 
+/// Those that are shown: the first of each message, the worst before the others, then the rest in the same order.
+fn shown_alerts(entries: &[Entry]) -> impl Iterator<Item = &Alert> {
+    let placed = entries.iter().flat_map(|it| it.alerts.iter().enumerate());
+    let mut all: Vec<(usize, &Alert)> = placed.collect();
+    all.sort_by_key(|(at, alert)| (*at > 0, !alert.fires(), alert.severity() != "critical"));
+    all.into_iter().map(|(_, alert)| alert).take(SHOWN)
+}
+
 /// Plain text.
 pub(crate) fn plain(entries: &[Entry], links: &Links, now: Timestamp) -> String {
     let mut out = String::new();
-    for alert in entries.iter().flat_map(|it| &it.alerts).take(SHOWN) {
+    for alert in shown_alerts(entries) {
         out.push_str(&format!("{} {}\n", alert.standing.phase.name().to_uppercase(), alert.rule));
         for (name, text) in facts(alert, links, now) {
             out.push_str(&format!("  {name:<11}{}\n", text.replace('\n', "\n             ")));
@@ -194,8 +202,21 @@ fn rest(entries: &[Entry]) -> String {
     if total <= shown {
         String::new()
     } else {
-        format!("and {} more alerts; the page has them all\n", total - shown)
+        let groups: Vec<String> = entries
+            .iter()
+            .map(|it| format!("  {} of {}", it.firing + it.resolved, shown_group(it)))
+            .collect();
+        let groups = groups.join("\n");
+        format!(
+            "and {} more alerts; the page has them all. In this mail:\n{groups}\n",
+            total - shown
+        )
     }
+}
+
+fn shown_group(entry: &Entry) -> String {
+    let name = entry.alerts.first().map_or("", |it| it.rule.as_str());
+    format!("{name} {}", shown(&entry.labels))
 }
 
 /// HTML; `plots` are content ids of images and the alerts that they belong to.
@@ -206,7 +227,7 @@ pub(crate) fn html(
     now: Timestamp,
 ) -> String {
     let mut out = String::from("<!doctype html><html><body style=\"font:14px/1.5 sans-serif\">");
-    for alert in entries.iter().flat_map(|it| &it.alerts).take(SHOWN) {
+    for alert in shown_alerts(entries) {
         let color = match (alert.fires(), alert.severity()) {
             (false, _) => "#1a7f37",
             (true, "critical") => "#cf222e",
@@ -236,6 +257,9 @@ pub(crate) fn html(
             out.push_str(&format!("<p><img src=\"cid:{id}\" width=640 height=200 alt=\"the series over the last hour\"></p>"));
         }
     }
-    out.push_str(&format!("<p>{}</p></body></html>", escaped(&rest(entries))));
+    out.push_str(&format!(
+        "<p>{}</p></body></html>",
+        escaped(&rest(entries)).replace('\n', "<br>")
+    ));
     out
 }

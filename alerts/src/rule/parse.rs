@@ -176,6 +176,10 @@ fn rule(
 fn threshold(node: Node<'_>, faults: &mut Faults) -> Option<Condition> {
     let text = node.want_text("expr", faults);
     match expr::parse::parse(&text) {
+        Ok(expr) if expr.is_scalar() => {
+            faults.add(node, "a number is no reason for an alert: it is always there; compare series, or say vector(…)");
+            None
+        }
         Ok(expr) => Some(Condition::Threshold { text: text.trim().to_owned(), expr }),
         Err(fault) => {
             faults.add_within(node, fault.at, &fault.why);
@@ -309,5 +313,10 @@ mod tests {
         assert!(faults("group: []").iter().any(|it| it.contains("no key \"group\"")));
         assert!(faults("groups: 1")[0].contains("groups must be a list"));
         assert!(faults("- a")[0].contains("must be a mapping"));
+        let twice = "groups:\n  - name: g\n    rules: []\n    rules: []\n";
+        assert_eq!(faults(twice), ["r.yml:4:5: the key \"rules\" stands twice; remove one"]);
+        assert!(faults("groups: &a [*a]")[0].contains("aliases are not taken"));
+        let deep = faults(&format!("groups: {}{}", "[".repeat(500), "]".repeat(500)));
+        assert!(deep[0].contains("recursion limit"), "{deep:?}");
     }
 }

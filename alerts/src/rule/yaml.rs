@@ -1,6 +1,8 @@
 //! YAML with places: a node is asked for what it must be, and what it is not is a fault with line, column and remedy.
 
-use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
+use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
+use saphyr_parser::{Event, Parser};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -82,6 +84,12 @@ impl Faults {
 
     /// The first document of a text; none in an empty one.
     pub(crate) fn load<'a>(&mut self, text: &'a str) -> Option<MarkedYaml<'a>> {
+        // The loader takes the last of two keys in silence, and copies what an alias stands for.
+        if let Some((marker, why)) = unfit(text) {
+            let (line, column) = (marker.line(), marker.col() + 1);
+            self.all.push(Fault { file: self.file.clone(), line, column, why });
+            return None;
+        }
         match MarkedYaml::load_from_str(text) {
             Ok(documents) => documents.into_iter().next(),
             Err(error) => {
@@ -92,6 +100,43 @@ impl Faults {
             }
         }
     }
+}
+
+/// The first place at which a text is YAML that is not taken here. What is no YAML at all is left to the loader.
+fn unfit(text: &str) -> Option<(Marker, String)> {
+    /// Keys of a mapping that were met, and whether the next is a key; none of a list.
+    type Level = Option<(BTreeSet<String>, bool)>;
+    let mut levels: Vec<Level> = Vec::new();
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.ok()?;
+        let mut key = None;
+        match &event {
+            Event::Alias(_) => {
+                return Some((span.start, "aliases are not taken; write it out".to_owned()));
+            }
+            Event::Scalar(text, ..) => key = Some(text.to_string()),
+            Event::MappingEnd | Event::SequenceEnd => drop(levels.pop()),
+            _ => {}
+        }
+        let begins = matches!(event, Event::MappingStart(..) | Event::SequenceStart(..));
+        if begins || key.is_some() {
+            // In a mapping keys and values take turns.
+            if let Some(Some((met, is_key))) = levels.last_mut() {
+                if let (true, Some(key)) = (*is_key, key)
+                    && !met.insert(key.clone())
+                {
+                    return Some((span.start, format!("the key {key:?} stands twice; remove one")));
+                }
+                *is_key = !*is_key;
+            }
+        }
+        match event {
+            Event::MappingStart(..) => levels.push(Some((BTreeSet::new(), true))),
+            Event::SequenceStart(..) => levels.push(None),
+            _ => {}
+        }
+    }
+    None
 }
 
 impl<'a> Node<'a> {

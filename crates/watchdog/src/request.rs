@@ -10,6 +10,8 @@ use tracing::warn;
 
 /// A request older than this is of somebody who has gone.
 const OLDEST: Duration = Duration::from_secs(60);
+/// Clocks may differ by so much.
+const SKEW: Duration = Duration::from_secs(5);
 /// Largest request.
 const LARGEST: u64 = 64 << 10;
 
@@ -43,10 +45,10 @@ impl Requests {
         Self { path, pause: interval.min(Duration::from_millis(500)), clock }
     }
 
-    /// Waits for the next request that is to be heeded.
-    pub(crate) async fn wait(&self) -> Request {
+    /// Waits for the next request for the child that was started at `started`.
+    pub(crate) async fn wait(&self, started: Timestamp) -> Request {
         loop {
-            if let Some(request) = self.take() {
+            if let Some(request) = self.take(started) {
                 return request;
             }
             tokio::time::sleep(self.pause).await;
@@ -54,7 +56,7 @@ impl Requests {
     }
 
     /// Takes the file away before it is heeded: a request is heeded once at most.
-    fn take(&self) -> Option<Request> {
+    fn take(&self, started: Timestamp) -> Option<Request> {
         let size = std::fs::metadata(&self.path).ok()?.len();
         let text = if size <= LARGEST { std::fs::read_to_string(&self.path).ok() } else { None };
         if let Err(error) = platform::durable::remove_file(&self.path) {
@@ -66,8 +68,9 @@ impl Requests {
             warn!(path = %self.path.display(), "a request for a restart is not understood");
             return None;
         };
-        if self.clock.now().since(at) > OLDEST {
-            warn!(by, reason, %at, "a request for a restart is too old");
+        let now = self.clock.now();
+        if at < started || now.since(at) > OLDEST || at > now.plus(SKEW) {
+            warn!(by, reason, %at, "a request for a restart is not of this child's time and is not heeded");
             return None;
         }
         Some(Request { id, by, reason })

@@ -90,7 +90,7 @@ impl Keeper {
 
     /// Waits for the child's end, by itself, by missed probes, or by stop.
     async fn live(&self, child: &mut Child, stop: &Stop) -> End {
-        let start = self.clock.monotonic();
+        let (start, started) = (self.clock.monotonic(), self.clock.now());
         let name = &self.child.name;
         tokio::select! {
             status = child.wait() => {
@@ -110,7 +110,7 @@ impl Keeper {
                 self.note(Event::Hung { reason, status, last_lines });
                 End::Hung
             }
-            request = self.request.wait() => {
+            request = self.request.wait(started) => {
                 let last_lines = child.last_lines();
                 let Request { id, by, reason } = request;
                 warn!(child = %name, by, reason, "restart was asked for");

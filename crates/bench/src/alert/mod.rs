@@ -158,8 +158,11 @@ async fn rounds(
         let mended = Clock::system().monotonic();
         target.mend().await?;
         for (name, ours) in &systems {
-            let told = sink.since(name, job, true, fault).len();
-            *tally.twice.entry(name).or_default() += told.saturating_sub(1);
+            let told = sink.since(name, job, true, fault);
+            let again = told.iter().enumerate().filter(|(at, (_, alert))| {
+                told.iter().take(*at).any(|(_, before)| before == alert)
+            });
+            *tally.twice.entry(name).or_default() += again.count();
             if *ours && wait(&sink, name, job, false, mended, LONGEST).await.is_none() {
                 *tally.lost.entry(name).or_default() += 1;
             }
@@ -204,7 +207,7 @@ async fn wait(
 ) -> Option<Instant> {
     let end = Clock::system().monotonic() + longest;
     while Clock::system().monotonic() < end {
-        if let Some(at) = sink.since(system, job, fires, since).first() {
+        if let Some((at, _)) = sink.since(system, job, fires, since).first() {
             return Some(*at);
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -16,9 +16,12 @@ use tokio::time::Instant;
 /// What came: when the system said of the job that it is so.
 pub(super) type Told = (String, String, bool);
 
-/// Messages by system, job and whether it fires, each with its time.
+/// When one came, and of which alert.
+type Message = (Instant, String);
+
+/// Messages by system, job and whether it fires, each with its time and the alert's name.
 #[derive(Clone, Default)]
-pub(super) struct Sink(Arc<Mutex<BTreeMap<Told, Vec<Instant>>>>);
+pub(super) struct Sink(Arc<Mutex<BTreeMap<Told, Vec<Message>>>>);
 
 impl Sink {
     /// Listens for webhooks.
@@ -35,24 +38,24 @@ impl Sink {
         Ok((sink, address))
     }
 
-    fn note(&self, system: &str, job: &str, fires: bool) {
+    fn note(&self, system: &str, (job, alert): (&str, &str), fires: bool) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (system.to_owned(), job.to_owned(), fires);
-        all.entry(key).or_default().push(Clock::system().monotonic());
+        all.entry(key).or_default().push((Clock::system().monotonic(), alert.to_owned()));
     }
 
-    /// When it was told since `since`.
+    /// When it was told since `since`, and of which alert.
     pub(super) fn since(
         &self,
         system: &str,
         job: &str,
         fires: bool,
         since: Instant,
-    ) -> Vec<Instant> {
+    ) -> Vec<Message> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (system.to_owned(), job.to_owned(), fires);
         let times = all.get(&key).into_iter().flatten();
-        times.copied().filter(|at| *at >= since).collect()
+        times.filter(|(at, _)| *at >= since).cloned().collect()
     }
 }
 
@@ -75,7 +78,8 @@ async fn connection(mut socket: TcpStream, sink: Sink) {
         let json: Value = serde_json::from_str(body).unwrap_or_default();
         for alert in json.get("alerts").and_then(Value::as_array).into_iter().flatten() {
             let of = |path: &str| alert.pointer(path).and_then(Value::as_str).unwrap_or_default();
-            sink.note(&system, of("/labels/job"), of("/status") == "firing");
+            let alert = (of("/labels/job"), of("/labels/alertname"));
+            sink.note(&system, alert, of("/status") == "firing");
         }
         text.clear();
         if socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.is_err() {
@@ -141,18 +145,18 @@ async fn watch(folder: PathBuf, sink: Sink) {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap_or_default();
-            let mut fires = None;
+            let mut alert = None;
             for line in text.lines() {
-                if line.starts_with("FIRING ") {
-                    fires = Some(true);
-                } else if line.starts_with("RESOLVED ") {
-                    fires = Some(false);
-                } else if let (Some(fires), Some(at)) = (fires, line.find("job=3D")) {
+                let mut heads = [("FIRING ", true), ("RESOLVED ", false)].into_iter();
+                let head = heads.find_map(|(word, fires)| Some((line.strip_prefix(word)?, fires)));
+                if let Some(named) = head {
+                    alert = Some(named);
+                } else if let (Some((name, fires)), Some(at)) = (alert, line.find("job=3D"))
+                    && line.trim_start().starts_with("labels")
+                {
                     let job = line.get(at + 6..).unwrap_or_default();
                     let job = job.split([' ', '=']).next().unwrap_or_default();
-                    if line.trim_start().starts_with("labels") {
-                        sink.note("mail", job, fires);
-                    }
+                    sink.note("mail", (job, name.trim()), fires);
                 }
             }
         }
