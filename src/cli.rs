@@ -150,7 +150,11 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         #[cfg(feature = "monitor")]
         Command::Store(command) => run_store(command),
         Command::Config(ConfigCommand::Check { file }) => {
-            Config::load(&file)?;
+            let config = Config::load(&file)?;
+            #[cfg(feature = "monitor")]
+            alerts::check_config(&config.alerts).map_err(crate::exit::with(crate::exit::CONFIG))?;
+            #[cfg(not(feature = "monitor"))]
+            drop(config);
             eprintln!("{}: fit for use", file.display());
             Ok(())
         }

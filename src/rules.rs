@@ -4,6 +4,7 @@ use crate::exit::{self, Failure};
 use crate::query::Place;
 use crate::query::source::Source;
 use crate::role::block_on;
+use alerts::{Checked, Fault};
 use analyzer::Format;
 use clap::Subcommand;
 use std::collections::BTreeSet;
@@ -35,18 +36,26 @@ pub(crate) fn run(command: RulesCommand) -> Result<(), Failure> {
     telemetry::trace::start("error");
     match command {
         RulesCommand::Check { place, allow_unknown_metrics, files } => {
-            let known = if allow_unknown_metrics { None } else { Some(known(place)?) };
-            let (rules, faults) = alerts::check(&files, known.as_ref());
+            let checked = if allow_unknown_metrics {
+                alerts::check(&files, None)
+            } else {
+                block_on_value(check_with(place, &files))?
+            };
+            let Checked { rules, faults, .. } = checked;
             faults.iter().for_each(|fault| println!("{fault}"));
             if !faults.is_empty() {
-                let text = format!("{} faults in {} files", faults.len(), files.len());
+                let text = format!(
+                    "{} in {}",
+                    counted(faults.len(), "fault"),
+                    counted(files.len(), "file")
+                );
                 return Err(Failure::text(exit::NO, text));
             }
-            eprintln!("{rules} rules: fit for use");
+            eprintln!("{}: fit for use", counted(rules, "rule"));
             Ok(())
         }
         RulesCommand::Test { files } => {
-            let (mut checked, mut failed) = (0, 0);
+            let (mut checked, mut failed, mut unfit) = (0, 0, 0);
             for file in &files {
                 match alerts::test(file) {
                     Ok((count, differences)) => {
@@ -54,33 +63,50 @@ pub(crate) fn run(command: RulesCommand) -> Result<(), Failure> {
                         differences.iter().for_each(|it| println!("{it}"));
                     }
                     Err(faults) => {
-                        failed += 1;
+                        unfit += 1;
                         faults.iter().for_each(|fault| println!("{fault}"));
                     }
                 }
             }
-            if failed > 0 {
-                return Err(Failure::text(exit::NO, format!("{failed} of {checked} tests failed")));
+            let unfit = (unfit > 0).then(|| format!("{} not fit for use", counted(unfit, "file")));
+            let failed =
+                (failed > 0).then(|| format!("{failed} of {} failed", counted(checked, "test")));
+            let wrong: Vec<String> = unfit.into_iter().chain(failed).collect();
+            if !wrong.is_empty() {
+                return Err(Failure::text(exit::NO, wrong.join(", ")));
             }
-            eprintln!("{checked} tests passed");
+            eprintln!("{} passed", counted(checked, "test"));
             Ok(())
         }
     }
 }
 
-/// The metrics that there are.
-fn known(place: Place) -> Result<BTreeSet<String>, Failure> {
-    let sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'";
-    let answer = block_on_value(async { Source::open(place).await?.run(sql, Format::Csv).await });
-    let answer = answer.map_err(|failure| {
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Checks with what a monitor knows: which metrics there are, and whether it can answer the queries.
+async fn check_with(place: Place, files: &[PathBuf]) -> Result<Checked, Failure> {
+    let unreachable = |failure: Failure| {
         let text = format!(
             "{}; to check without asking which metrics there are, add --allow-unknown-metrics",
             failure.error
         );
         Failure::text(exit::UNAVAILABLE, text)
-    })?;
-    let text = String::from_utf8_lossy(&answer).into_owned();
-    Ok(text.lines().skip(1).map(str::to_owned).collect())
+    };
+    let source = Source::open(place).await.map_err(unreachable)?;
+    let sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'";
+    let answer = source.run(sql, Format::Csv).await.map_err(unreachable)?;
+    let known: BTreeSet<String> =
+        String::from_utf8_lossy(&answer).lines().skip(1).map(str::to_owned).collect();
+    let mut checked = alerts::check(files, Some(&known));
+    for (at, sql) in std::mem::take(&mut checked.queries) {
+        if let Err(failure) = source.run(&sql, Format::Csv).await {
+            let why = format!("the query has no answer: {}", failure.error);
+            checked.faults.push(Fault { why, ..at });
+        }
+    }
+    Ok(checked)
 }
 
 fn block_on_value<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

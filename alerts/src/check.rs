@@ -3,7 +3,7 @@
 use crate::AlertsError;
 use crate::config::AlertsConfig;
 use crate::rule::yaml::{Fault, read};
-use crate::rule::{BUILT_IN, BUILT_IN_FILE, Rule, parse};
+use crate::rule::{BUILT_IN, BUILT_IN_FILE, Condition, Rule, parse};
 use model::text::nearest;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,9 +11,20 @@ use std::path::PathBuf;
 /// Rules of all kinds.
 const MOST: usize = 5_000;
 
+/// What rule files hold.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    /// Rules that are fit for use.
+    pub rules: usize,
+    /// The queries among their conditions, each with its place and nothing wrong with it so far.
+    pub queries: Vec<(Fault, String)>,
+    /// What is wrong.
+    pub faults: Vec<Fault>,
+}
+
 /// What is wrong with rule files; with `known`, also metrics that are not among them.
-pub fn check(files: &[PathBuf], known: Option<&BTreeSet<String>>) -> (usize, Vec<Fault>) {
-    let mut faults = Vec::new();
+pub fn check(files: &[PathBuf], known: Option<&BTreeSet<String>>) -> Checked {
+    let (mut faults, mut queries) = (Vec::new(), Vec::new());
     let mut count = 0;
     for file in files {
         let text = match read(file) {
@@ -26,13 +37,32 @@ pub fn check(files: &[PathBuf], known: Option<&BTreeSet<String>>) -> (usize, Vec
         let (rules, own) = parse::rules(&file.display().to_string(), &text);
         count += rules.len();
         faults.extend(own);
+        queries.extend(rules.iter().filter_map(query));
         let Some(known) = known else { continue };
         for rule in &rules {
             faults.extend(unknown(rule, known, &text, &file.display().to_string()));
         }
     }
     faults.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
-    (count, faults)
+    Checked { rules: count, queries, faults }
+}
+
+/// The query of a rule on SQL, with the rule's place.
+fn query(rule: &Rule) -> Option<(Fault, String)> {
+    let Condition::Sql(sql) = &rule.condition else { return None };
+    let mut parts = rule.place.rsplitn(3, ':');
+    let mut number = || parts.next().and_then(|it| it.parse().ok()).unwrap_or(1);
+    let (column, line) = (number(), number());
+    let file = parts.next().unwrap_or_default().to_owned();
+    Some((Fault { file, line, column, why: String::new() }, sql.clone()))
+}
+
+/// Whether the rule files of a configuration are fit for use.
+///
+/// # Errors
+/// All faults of all files.
+pub fn check_config(config: &AlertsConfig) -> Result<(), AlertsError> {
+    load(config).map(drop)
 }
 
 fn unknown(rule: &Rule, known: &BTreeSet<String>, text: &str, file: &str) -> Vec<Fault> {

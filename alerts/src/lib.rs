@@ -37,7 +37,7 @@ mod table;
 mod unit_test;
 
 pub use book::{Acknowledged, Alert, Audit, Told};
-pub use check::check;
+pub use check::{Checked, check, check_config};
 pub use config::{
     AlertsConfig, CallbackConfig, EmailConfig, HeartbeatConfig, InhibitConfig, MaintenanceConfig,
     ReceiverConfig, RemediationConfig, RouteConfig, RunbookConfig, Security, StepConfig,
@@ -77,6 +77,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::Reader;
 use telemetry::Registry;
+use tracing::warn;
 
 /// What this room is given by others.
 #[derive(Clone, Debug)]
@@ -168,6 +169,9 @@ impl Alerts {
         tasks.spawn("rules", |stop| evaluator.run(stop));
         for receiver in &config.receiver {
             let way = way(receiver, &links, &source, clock)?;
+            if let Err(why) = way.ready() {
+                warn!(receiver = %receiver.name, why, "a receiver cannot be told of anything until this is mended");
+            }
             let sender = Sender {
                 name: receiver.name.clone(),
                 way,

@@ -54,6 +54,11 @@ impl Email {
         self.config.max_per_minute
     }
 
+    /// Whether all that it needs can be read now.
+    pub(crate) fn ready(&self) -> Result<(), String> {
+        self.transport().map(drop)
+    }
+
     /// Sends all as one mail.
     pub(crate) async fn send(&self, entries: &[Entry]) -> Result<(), Refused> {
         let broken = |why: String| Refused { why, for_good: false, after: None };

@@ -156,6 +156,14 @@ pub(crate) enum Way {
 }
 
 impl Way {
+    /// Whether all that it needs can be read now: better told at the start than with the first alert.
+    pub(crate) fn ready(&self) -> Result<(), String> {
+        match self {
+            Self::Webhook(webhook) => webhook.ready(),
+            Self::Email(email) => email.ready(),
+        }
+    }
+
     /// Mails a minute; other ways have no limit.
     fn per_minute(&self) -> usize {
         match self {

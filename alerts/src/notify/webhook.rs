@@ -20,6 +20,13 @@ pub(crate) struct Webhook {
     clock: Clock,
 }
 
+/// What is read from files and the environment.
+struct Secrets {
+    url: String,
+    key: Option<String>,
+    token: Option<String>,
+}
+
 impl Webhook {
     /// Must be called within a tokio runtime.
     pub(crate) fn new(
@@ -31,33 +38,32 @@ impl Webhook {
         Ok(Self { client: HttpClient::with_tls(&tls)?, config, links, clock })
     }
 
+    /// Read anew each time: a secret may be renewed while we run.
+    fn secrets(&self) -> Result<Secrets, String> {
+        let it = &self.config;
+        let url =
+            secret::read("url", it.url.as_deref(), it.url_file.as_deref(), it.url_env.as_deref())?;
+        let key =
+            secret::read("secret", None, it.secret_file.as_deref(), it.secret_env.as_deref())?;
+        let token = secret::read("bearer token", None, it.bearer_token_file.as_deref(), None)?;
+        Ok(Secrets { url: url.unwrap_or_default(), key, token })
+    }
+
+    /// Whether all that it needs can be read now.
+    pub(crate) fn ready(&self) -> Result<(), String> {
+        self.secrets().map(drop)
+    }
+
     pub(crate) async fn send(&self, entry: &Entry) -> Result<(), Refused> {
         self.post(payload(entry, &self.links).to_string(), &entry.key).await
     }
 
     /// Sends a body with its key.
     pub(crate) async fn post(&self, body: String, key: &str) -> Result<(), Refused> {
-        // Read anew each time: a secret may be renewed while we run.
-        let config = &self.config;
         let broken = |why: String| Refused { why, for_good: false, after: None };
-        let url = secret::read(
-            "url",
-            config.url.as_deref(),
-            config.url_file.as_deref(),
-            config.url_env.as_deref(),
-        );
-        let url = url.map_err(broken)?.unwrap_or_default();
-        let key_of_us = secret::read(
-            "secret",
-            None,
-            config.secret_file.as_deref(),
-            config.secret_env.as_deref(),
-        );
-        let key_of_us = key_of_us.map_err(broken)?;
-        let token = secret::read("bearer token", None, config.bearer_token_file.as_deref(), None)
-            .map_err(broken)?;
+        let Secrets { url, key: own_key, token } = self.secrets().map_err(broken)?;
         let time = (self.clock.now().millis() / 1_000).to_string();
-        let signature = key_of_us.map(|secret| sign(&secret, &time, &body));
+        let signature = own_key.map(|secret| sign(&secret, &time, &body));
         let authorization = token.map(|token| format!("Bearer {token}"));
         let mut headers = vec![
             ("content-type", "application/json"),
@@ -67,7 +73,7 @@ impl Webhook {
         ];
         headers.extend(signature.as_deref().map(|it| ("x-forerunner-signature", it)));
         headers.extend(authorization.as_deref().map(|it| ("authorization", it)));
-        let deadline = self.clock.monotonic() + config.timeout;
+        let deadline = self.clock.monotonic() + self.config.timeout;
         let answer = self.client.send(Method::POST, &url, &headers, body, deadline).await;
         let answer = answer.map_err(|error| {
             // An URL may hold a secret.
