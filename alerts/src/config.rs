@@ -425,6 +425,12 @@ impl AlertsConfig {
                 let name = &heartbeat.receiver;
                 faults.push(format!("alerts.heartbeat: no receiver is named {name:?}"));
             }
+            let mail = |it: &&ReceiverConfig| it.name == heartbeat.receiver && it.webhook.is_none();
+            if self.receiver.iter().any(|it| mail(&it)) {
+                faults.push(
+                    "alerts.heartbeat.receiver needs a webhook: nobody counts mails".to_owned(),
+                );
+            }
             if heartbeat.interval < Duration::from_secs(1) {
                 faults.push("alerts.heartbeat.interval must be 1s or more".to_owned());
             }

@@ -64,6 +64,7 @@ use expr::source::Source;
 use latency::Latency;
 use model::Timestamp;
 use notify::text::Links;
+use notify::webhook::Webhook;
 use notify::{Sender, Way};
 use observe::Limits;
 use parking_lot::Mutex;
@@ -184,9 +185,10 @@ impl Alerts {
         }
         if let Some(heartbeat) = config.heartbeat.clone()
             && let Some(receiver) = config.receiver.iter().find(|it| it.name == heartbeat.receiver)
+            && let Some(webhook) = receiver.webhook.clone()
         {
-            let way = way(receiver, &links, &source, clock)?;
-            tasks.spawn("heartbeat", |stop| own::beat(way, heartbeat, clock, stop));
+            let webhook = Webhook::new(webhook, links.clone(), clock)?;
+            tasks.spawn("heartbeat", |stop| own::beat(webhook, heartbeat, clock, stop));
         }
         let dispatcher = dispatcher(&config);
         let told = book.clone();
@@ -217,7 +219,7 @@ fn way(
 ) -> Result<Way, AlertsError> {
     match (&receiver.webhook, &receiver.email) {
         (Some(webhook), _) => {
-            let webhook = notify::webhook::Webhook::new(webhook.clone(), links.clone(), clock)?;
+            let webhook = Webhook::new(webhook.clone(), links.clone(), clock)?;
             Ok(Way::Webhook(Box::new(webhook)))
         }
         (None, Some(email)) => {

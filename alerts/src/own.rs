@@ -4,7 +4,8 @@ use crate::AlertsError;
 use crate::config::{AlertsConfig, HeartbeatConfig};
 use crate::evaluate::Evaluator;
 use crate::incident;
-use crate::notify::{Way, key_of};
+use crate::notify::key_of;
+use crate::notify::webhook::Webhook;
 use crate::observe::{Seen, observe};
 use crate::route::RECEIVER_FAILING;
 use crate::rule::template::Template;
@@ -156,33 +157,24 @@ fn failing(kept: &crate::book::Kept, now: Timestamp) -> Vec<Seen> {
 
 /// Sends a sign of life again and again. It waits in no queue: one that is late is worth nothing.
 pub(crate) async fn beat(
-    way: Way,
+    webhook: Webhook,
     config: HeartbeatConfig,
     clock: Clock,
     stop: Stop,
 ) -> Result<(), AlertsError> {
     loop {
+        let now = clock.now();
+        let body = json!({
+            "version": "4", "status": "firing", "receiver": config.receiver, "groupKey": "heartbeat",
+            "groupLabels": { "alertname": "DeadMansSwitch" }, "commonLabels": { "alertname": "DeadMansSwitch" },
+            "commonAnnotations": {}, "externalURL": "", "truncatedAlerts": 0,
+            "alerts": [{ "status": "firing", "labels": { "alertname": "DeadMansSwitch", "severity": "none" },
+                "annotations": { "summary": "the monitor lives; when this stays away, it does not" },
+                "startsAt": now, "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "", "fingerprint": "heartbeat" }],
+        });
         // Not counted from one: after a restart a receiver would take it for a sign that it has had.
-        let number = clock.now().millis().unsigned_abs();
-        let sent = match &way {
-            Way::Webhook(webhook) => {
-                let body = json!({
-                    "version": "4", "status": "firing", "receiver": config.receiver, "groupKey": "heartbeat",
-                    "groupLabels": { "alertname": "DeadMansSwitch" }, "commonLabels": { "alertname": "DeadMansSwitch" },
-                    "commonAnnotations": {}, "externalURL": "", "truncatedAlerts": 0,
-                    "alerts": [{ "status": "firing", "labels": { "alertname": "DeadMansSwitch", "severity": "none" },
-                        "annotations": { "summary": "the monitor lives; when this stays away, it does not" },
-                        "startsAt": clock.now(), "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "", "fingerprint": "heartbeat" }],
-                });
-                webhook.post(body.to_string(), &key_of("heartbeat", &config.receiver, number)).await
-            }
-            Way::Email(_) => {
-                warn!("alerts.heartbeat needs a webhook: nobody counts mails");
-                stop.wait().await;
-                return Ok(());
-            }
-        };
-        if let Err(refused) = sent {
+        let key = key_of("heartbeat", &config.receiver, now.millis().unsigned_abs());
+        if let Err(refused) = webhook.post(body.to_string(), &key).await {
             warn!(receiver = %config.receiver, error = refused.why, "the sign of life was not taken");
         }
         if stop.wait_for(config.interval).await == Tick::Stopped {
