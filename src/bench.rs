@@ -4,7 +4,7 @@ use crate::exit::{self, Failure};
 use crate::query::Place;
 use crate::query::source::Source;
 use crate::role::block_on;
-use bench::{AlertPlan, BenchError, DetectData, DetectPlan, Devops, ScrapePlan};
+use bench::{AlertPlan, BenchError, DetectData, DetectPlan, Devops, GatewayPlan, ScrapePlan};
 use clap::{Args, Subcommand};
 use model::Timestamp;
 use runtime::Clock;
@@ -42,6 +42,15 @@ enum BenchCommand {
         /// Where the random numbers start
         #[arg(long, default_value_t = 1)]
         seed: u64,
+    },
+    /// Processor time, overload and memory of the gateway as a reverse proxy
+    Gateway {
+        /// Requests of the measurement of processor time
+        #[arg(long, default_value_t = 500_000)]
+        requests: u64,
+        /// Seconds of each overload
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
     },
     /// What the detectors find, in CSV files or in stored history
     Detect(DetectArgs),
@@ -170,6 +179,10 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
             BenchCommand::Detect(_) => return Ok(()),
             BenchCommand::Alert { faults, seed } => {
                 bench::alert(AlertPlan { faults, seed }, !alone).await
+            }
+            BenchCommand::Gateway { requests, seconds } => {
+                let time = Duration::from_secs(seconds.max(1));
+                bench::gateway(GatewayPlan { requests: requests.max(1_000), time }, !alone).await
             }
             BenchCommand::Scrape { targets, seconds, seed } => {
                 let time = Duration::from_secs(seconds.max(1));

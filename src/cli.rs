@@ -23,7 +23,7 @@ enum Command {
     Monitor(RoleArgs),
     /// Serve traffic
     #[cfg(feature = "gateway")]
-    Gateway(RoleArgs),
+    Gateway(GatewayArgs),
     /// Keep other processes alive
     #[cfg(feature = "watchdog")]
     Watchdog(WatchdogArgs),
@@ -50,6 +50,10 @@ enum Command {
     #[cfg(feature = "monitor")]
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Read and change an environment file without loss
+    #[cfg(feature = "gateway")]
+    #[command(subcommand)]
+    Env(crate::env::EnvCommand),
     /// Check configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -67,6 +71,17 @@ pub(crate) struct RoleArgs {
     /// Stop when standard input ends, as it does when the parent dies
     #[arg(long)]
     pub(crate) with_parent: bool,
+}
+
+/// What the gateway takes.
+#[cfg(feature = "gateway")]
+#[derive(Debug, Args)]
+pub(crate) struct GatewayArgs {
+    #[command(flatten)]
+    pub(crate) role: RoleArgs,
+    /// The environment file with switches and credentials; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env: Option<PathBuf>,
 }
 
 /// What the watchdog takes.
@@ -149,6 +164,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Bench(args) => crate::bench::run(args),
         #[cfg(feature = "monitor")]
         Command::Store(command) => run_store(command),
+        #[cfg(feature = "gateway")]
+        Command::Env(command) => crate::env::run(command),
         Command::Config(ConfigCommand::Check { file }) => {
             let config = Config::load(&file)?;
             #[cfg(feature = "monitor")]

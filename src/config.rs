@@ -157,7 +157,7 @@ mod tests {
         let mut example: Config = toml::from_str(text).unwrap();
         assert_eq!(example.faults(), [""; 0]);
         let mut defaults = Config::default();
-        assert_eq!(example.gateway.tool.len(), 1);
+        assert_eq!((example.gateway.tool.len(), example.gateway.route.len()), (2, 1));
         example.collector.scrape.clear();
         example.collector.process.clear();
         example.analyzer.watch.clear();
@@ -173,6 +173,7 @@ mod tests {
             ..example.alerts
         };
         example.gateway.tool.clear();
+        example.gateway.route.clear();
         defaults.gateway.tool.clear();
         assert_eq!(example, defaults);
     }
@@ -191,6 +192,10 @@ mod tests {
             ("alerts", "alerts"),
             ("alerts.remediation", "alerts.remediation"),
             ("gateway", "gateway"),
+            ("gateway.admission", "gateway.admission"),
+            ("gateway.cache", "gateway.cache"),
+            ("gateway.database", "gateway.database"),
+            ("gateway.pressure", "gateway.pressure"),
             ("watchdog", "watchdog"),
         ] {
             let error =

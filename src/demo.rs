@@ -88,6 +88,8 @@ fn write_config(dir: &Path, ports: &Ports) -> Result<PathBuf, Failure> {
 [gateway]
 listen = "127.0.0.1:{gateway}"
 control = "127.0.0.1:{control}"
+dir = {gateway_dir}
+anonymous = ["*:*"]
 
 [api]
 listen = "127.0.0.1:{monitor}"
@@ -129,6 +131,7 @@ command = [{program}, "monitor", "--with-parent", "--config", {file}]
 probe = "http://127.0.0.1:{monitor}/live"
 "#,
         store = quote(dir),
+        gateway_dir = quote(&dir.join("gateway")),
         logs = quote(&dir.join("logs")),
         gateway_command =
             quote(Path::new(&format!("gateway --with-parent --config {}", path.display()))),
@@ -170,6 +173,9 @@ async fn show(args: &DemoArgs, dir: &Path, ports: &Ports, stop: Stop) -> Result<
         base_url: format!("http://127.0.0.1:{}", ports.gateway),
         rate: args.rate,
         mix: mix.map(|(path, weight)| (path.to_owned(), weight)).to_vec(),
+        // What each of the four tools needs; a thousand searches, so that some are asked again.
+        body: r#"{"query":"demo {n}","url":"http://demo.example/{n}","messages":[],"to":"a@demo.example","subject":"{n}"}"#.to_owned(),
+        variants: 1_000,
         max_in_flight: 256,
         timeout: Duration::from_secs(5),
     };

@@ -13,10 +13,10 @@ pub(crate) struct Failure {
 #[cfg(feature = "monitor")]
 pub(crate) const USAGE: u8 = 2;
 /// The answer is no.
-#[cfg(feature = "monitor")]
+#[cfg(any(feature = "gateway", feature = "monitor"))]
 pub(crate) const NO: u8 = 1;
 /// Input that is at fault (`EX_DATAERR`).
-#[cfg(feature = "monitor")]
+#[cfg(any(feature = "gateway", feature = "monitor"))]
 pub(crate) const DATA: u8 = 65;
 /// Something that we need is not there (`EX_UNAVAILABLE`).
 #[cfg(any(feature = "gateway", feature = "monitor"))]

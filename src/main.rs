@@ -7,6 +7,7 @@
 //! - `api/`: the monitor's HTTP interface
 //! - `query/`: SQL from the command line, from a monitor or from files
 //! - `wire`: the only translations between rooms; `rules`: rule files checked and tested
+//! - `env`: the environment file, changed from the command line
 //! - `exchange/`: samples from files and to files
 //! - `bench`: measured against peers; `demo`: all three roles on built-in defaults under a modest load
 
@@ -18,6 +19,8 @@ mod cli;
 mod config;
 #[cfg(all(feature = "gateway", feature = "monitor", feature = "watchdog"))]
 mod demo;
+#[cfg(feature = "gateway")]
+mod env;
 #[cfg(feature = "monitor")]
 mod exchange;
 mod exit;

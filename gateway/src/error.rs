@@ -14,9 +14,18 @@ pub enum GatewayError {
         /// Why not.
         source: io::Error,
     },
-    /// The control thread could not be started.
-    #[error("could not start the control thread: {0}")]
+    /// A thread could not be started.
+    #[error("could not start a thread: {0}")]
     Thread(io::Error),
+    /// Something that it needs is not there or not fit.
+    #[error("{0}")]
+    Setup(String),
+    /// A file or folder.
+    #[error(transparent)]
+    Platform(#[from] platform::PlatformError),
+    /// The environment file.
+    #[error(transparent)]
+    Env(#[from] crate::env::EnvError),
     /// A task ended that should not have.
     #[error("{0}")]
     Task(String),

@@ -1,78 +1,293 @@
-//! Accepts connections within a limit, and at the end lets open requests finish.
+//! Accepts connections within a limit, closes idle ones, and at the end lets open requests finish.
 
-use crate::health::Vitals;
+use crate::body::Body;
+use crate::config::TlsConfig;
+use crate::health::board::Board;
+use crate::lane::{Arrival, Lanes};
+use crate::pressure::Level;
 use crate::request::DataPlane;
+use crate::stall::Unstalled;
 use crate::{GatewayConfig, GatewayError};
+use futures_util::FutureExt;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use runtime::Stop;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use listenfd::ListenFd;
+use runtime::{Stop, Tick};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-/// How long open requests may take after stop was requested.
-const DRAIN: Duration = Duration::from_secs(3);
+/// A write that waits longer has lost its client.
+const STALL: Duration = Duration::from_secs(30);
+/// Idle connections are closed after this while it is narrow.
+const NARROW_IDLE: Duration = Duration::from_secs(2);
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1_024;
+/// Requests at once on one HTTP/2 connection.
+const STREAMS: u32 = 128;
 
-pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, GatewayError> {
-    TcpListener::bind(address).await.map_err(GatewayError::bind(address))
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, GatewayError> {
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bound().map_err(GatewayError::bind(address))
 }
 
-/// Serves the data listener until stopped, then drains.
-pub(crate) async fn serve(
-    listener: TcpListener,
+/// The data listener that whoever started us holds and hands over, as systemd does with `LISTEN_FDS`: it stays open when we end, so that
+/// our successor has it without a connection lost.
+pub(crate) fn inherited() -> Result<Option<TcpListener>, GatewayError> {
+    let unfit = |error| GatewayError::Setup(format!("LISTEN_FDS: not a listening socket: {error}"));
+    let Some(listener) = ListenFd::from_env().take_tcp_listener(0).map_err(unfit)? else {
+        return Ok(None);
+    };
+    listener.set_nonblocking(true).map_err(unfit)?;
+    TcpListener::from_std(listener).map(Some).map_err(unfit)
+}
+
+/// Reads certificate and key.
+pub(crate) fn tls(config: &TlsConfig) -> Result<TlsAcceptor, GatewayError> {
+    let unfit = |what: &str, file: &std::path::Path, cause: String| {
+        GatewayError::Setup(format!("gateway.tls.{what} {}: {cause}", file.display()))
+    };
+    let cert = &config.cert_file;
+    let chain = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect)
+        .map_err(|error| unfit("cert_file", cert, error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(&config.key_file)
+        .map_err(|error| unfit("key_file", &config.key_file, error.to_string()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map(|builder| builder.with_no_client_auth())
+        .and_then(|builder| builder.with_single_cert(chain, key))
+        .map_err(|error| unfit("cert_file", cert, error.to_string()))?;
+    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(server)))
+}
+
+/// What all connections share.
+struct Shared {
     plane: Arc<DataPlane>,
     config: GatewayConfig,
-    vitals: Arc<Vitals>,
+    acceptor: Option<TlsAcceptor>,
+    builder: Builder<TokioExecutor>,
+    /// Requested when open connections shall end after their request.
+    close: Stop,
+}
+
+/// Serves the data listener until stopped, then drains. With `successor` another gateway has the same socket.
+pub(crate) async fn serve(
+    (listener, successor): (TcpListener, bool),
+    plane: Arc<DataPlane>,
+    config: GatewayConfig,
+    acceptor: Option<TlsAcceptor>,
     stop: Stop,
 ) -> Result<(), GatewayError> {
     let slots = Arc::new(Semaphore::new(config.max_connections));
-    let graceful = GracefulShutdown::new();
+    let all = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
+    let drain_time = config.drain_time;
+    let mut builder = Builder::new(TokioExecutor::new());
+    let head = config.max_head_size.as_usize();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(config.read_timeout);
+    builder.http1().max_buf_size(head).keep_alive(true).half_close(false);
+    let head = u32::try_from(head).unwrap_or(u32::MAX);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
+    builder.http2().max_header_list_size(head).keep_alive_interval(Duration::from_secs(20));
+    let board = Arc::clone(&plane.board);
+    let close = Stop::new();
+    let (clock, overload) = (plane.clock, Arc::clone(&plane.overload));
+    let shared = Arc::new(Shared { plane, config, acceptor, builder, close: close.clone() });
+    let lanes = Lanes::start(overload.len(), (&board, &overload, clock), move |arrival| {
+        let shared = Arc::clone(&shared);
+        async move { connection(&shared, arrival).await }
+    })?;
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+        let slot = tokio::select! {
+            () = stop.wait() => break,
+            slot = Arc::clone(&slots).acquire_owned() => slot,
+        };
+        let Ok(slot) = slot else { break };
         let accepted = tokio::select! {
             () = stop.wait() => break,
             accepted = listener.accept() => accepted,
         };
-        let socket = match accepted {
-            Ok((socket, _)) => socket,
+        match accepted {
+            Ok((socket, peer)) => hand(&lanes, &board, socket, peer, slot),
             Err(error) => {
                 // Out of handles, mostly: those in use will come back.
                 warn!(%error, "connection could not be accepted");
                 stop.wait_for(Duration::from_millis(50)).await;
-                continue;
             }
-        };
-        let _ = socket.set_nodelay(true);
-        plane.meters.connections.inc();
-        vitals.connections.fetch_add(1, Ordering::Relaxed);
-        let (plane, vitals) = (Arc::clone(&plane), Arc::clone(&vitals));
-        let service = service_fn(move |request| {
-            let plane = Arc::clone(&plane);
-            async move { Ok::<_, Infallible>(plane.answer(request).await) }
-        });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(config.read_timeout)
-            .serve_connection(TokioIo::new(socket), service);
-        let watched = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = watched.await {
-                debug!(%error, "connection ended early");
-            }
-            vitals.connections.fetch_sub(1, Ordering::Relaxed);
-            drop(slot);
-        });
+        }
     }
-    vitals.drain();
+    board.drain(true);
+    // Connections that wait are the successor's; without one, those that the system has given to us are answered too.
+    while !successor
+        && let Ok(slot) = Arc::clone(&slots).try_acquire_owned()
+        && let Some(Ok((socket, peer))) = listener.accept().now_or_never()
+    {
+        hand(&lanes, &board, socket, peer, slot);
+    }
     drop(listener);
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+    // A client that is just sending its next request must not find the connection closed: each answer asks it to connect anew, and who
+    // is silent is closed later.
+    let linger = if successor { drain_time / 3 } else { Duration::ZERO };
+    let all_gone = slots.acquire_many(all);
+    if timeout(linger, all_gone).await.is_ok() {
+        lanes.end();
+        return Ok(());
+    }
+    close.request();
+    if timeout(drain_time - linger, slots.acquire_many(all)).await.is_err() {
         warn!("requests still open after the drain time were cut off");
     }
+    lanes.end();
     Ok(())
+}
+
+/// Has a thread serve the connection. One that cannot take it has far too much to do already.
+fn hand(
+    lanes: &Lanes,
+    board: &Board,
+    socket: TcpStream,
+    peer: SocketAddr,
+    slot: OwnedSemaphorePermit,
+) {
+    let handed = socket.into_std().is_ok_and(|socket| lanes.hand(Arrival { socket, peer, slot }));
+    if !handed {
+        debug!(%peer, in_flight = board.in_flight.load(Ordering::Relaxed), "connection dropped");
+    }
+}
+
+async fn connection(shared: &Arc<Shared>, Arrival { socket, peer, slot }: Arrival) {
+    let Ok(socket) = TcpStream::from_std(socket) else { return };
+    let _ = socket.set_nodelay(true);
+    let peer = peer.ip();
+    let board = Arc::clone(&shared.plane.board);
+    shared.plane.meters.connections.inc();
+    board.connections.fetch_add(1, Ordering::Relaxed);
+    let io = Unstalled::new(socket, STALL);
+    match &shared.acceptor {
+        None => requests(shared, io, peer).await,
+        Some(acceptor) => match timeout(shared.config.read_timeout, acceptor.accept(io)).await {
+            Ok(Ok(io)) => requests(shared, io, peer).await,
+            Ok(Err(error)) => {
+                debug!(%error, "no TLS");
+                shared.plane.meters.refused_connections.with(["tls"]).inc();
+            }
+            Err(_) => shared.plane.meters.refused_connections.with(["tls_timeout"]).inc(),
+        },
+    }
+    board.connections.fetch_sub(1, Ordering::Relaxed);
+    drop(slot);
+}
+
+/// What a connection does now: requests so far and under way, and when the last one ended.
+#[derive(Default)]
+struct Activity {
+    begun: AtomicUsize,
+    open: AtomicUsize,
+    ended: AtomicU64,
+}
+
+async fn requests<T>(shared: &Arc<Shared>, io: T, peer: IpAddr)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let begun = shared.plane.clock.monotonic();
+    let activity = Arc::new(Activity::default());
+    let (plane, active) = (Arc::clone(&shared.plane), Arc::clone(&activity));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (plane, active) = (Arc::clone(&plane), Arc::clone(&active));
+        active.begun.fetch_add(1, Ordering::Relaxed);
+        active.open.fetch_add(1, Ordering::Relaxed);
+        let under_way = UnderWay { active, begun };
+        async move {
+            let answer = plane.answer(request, peer).await;
+            drop(under_way);
+            Ok::<Response<Body>, Infallible>(answer)
+        }
+    });
+    let served = shared.builder.serve_connection(TokioIo::new(io), service);
+    let mut served = pin!(served);
+    let mut closing = false;
+    // Some more than the parser allows, so that a head that comes too slowly is told as such.
+    let first = shared.config.read_timeout + Duration::from_millis(100);
+    let mut first = pin!(tokio::time::sleep(first));
+    loop {
+        tokio::select! {
+            ended = &mut served => {
+                if let Err(error) = ended {
+                    debug!(error = %error, "connection ended early");
+                    shared.plane.meters.refused_connections.with([reason(&*error)]).inc();
+                }
+                return;
+            }
+            () = &mut first, if !first.is_elapsed() && !closing => {
+                // Nobody may hold a place without a word; within a request's head the time is the parser's.
+                if activity.begun.load(Ordering::Relaxed) == 0 {
+                    shared.plane.meters.refused_connections.with(["silent"]).inc();
+                    closing = true;
+                    served.as_mut().graceful_shutdown();
+                }
+            }
+            tick = shared.close.wait_for(NARROW_IDLE / 2), if !closing => {
+                let narrow = shared.plane.pressure.level() >= Level::Elevated;
+                let idle = if narrow { NARROW_IDLE } else { shared.config.idle_timeout };
+                let last = Duration::from_millis(activity.ended.load(Ordering::Relaxed));
+                let open = activity.open.load(Ordering::Relaxed);
+                let is_idle = open == 0 && begun.elapsed().saturating_sub(last) > idle;
+                if tick == Tick::Stopped || is_idle {
+                    closing = true;
+                    served.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+struct UnderWay {
+    active: Arc<Activity>,
+    begun: tokio::time::Instant,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.active.ended.store(now, Ordering::Relaxed);
+        self.active.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Why a connection ended, from a closed set.
+fn reason(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    let Some(error) = error.downcast_ref::<hyper::Error>() else { return "other" };
+    if error.is_timeout() {
+        "head_timeout"
+    } else if error.is_parse_too_large() {
+        "head_too_large"
+    } else if error.is_parse() {
+        "malformed"
+    } else if error.is_incomplete_message() {
+        "client_gone"
+    } else {
+        "other"
+    }
 }

@@ -1,113 +1,333 @@
-//! The life of one request: admit → route → answer → record.
+//! The life of one request: find → admit → grant → answer → record. The branches are here; the work is below.
 
-use crate::config::ToolConfig;
-use crate::health::Vitals;
+use crate::access::decide::{Denied, count, decide};
+use crate::access::policy::{Policies, Wish};
+use crate::access::quota::Quotas;
+use crate::access::token::{Claims, Signer};
+use crate::admit::overload::Overload;
+use crate::api;
+use crate::body::Body;
+use crate::cache::flight::Flights;
+use crate::cache::second::Second;
+use crate::cache::store::Cache;
+use crate::chaos::fault::Faults;
+use crate::config::Permission;
+use crate::database::audit::Audit;
+use crate::database::directory::Directory;
+use crate::database::{Database, Record};
+use crate::health::board::Board;
+use crate::lane;
 use crate::meters::Meters;
-use crate::route::{self, Route};
-use crate::tool;
+use crate::pressure::{Level, Pressure};
+use crate::refusal::Refusal;
+use crate::settings::Settings;
+use crate::target::{Api, Target, Targets};
+use crate::upstream::call::CallError;
+use crate::upstream::proxy::{self, Client};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http::header::{self, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use runtime::Jitter;
+use runtime::{Clock, Jitter};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// For the body of a request.
-const BODY_TIME: Duration = Duration::from_secs(5);
-
 /// What every request needs.
 #[derive(Debug)]
 pub(crate) struct DataPlane {
-    pub(crate) tools: Vec<ToolConfig>,
-    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) clock: Clock,
+    pub(crate) targets: Targets,
+    pub(crate) client: Client,
     pub(crate) meters: Meters,
+    pub(crate) board: Arc<Board>,
+    /// Of each thread.
+    pub(crate) overload: Arc<[Overload]>,
+    pub(crate) pressure: Arc<Pressure>,
+    pub(crate) signer: Signer,
+    pub(crate) quotas: Quotas,
+    pub(crate) anonymous: Policies,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) database: Arc<Database>,
+    pub(crate) audit: Audit,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) second: Option<Arc<Second>>,
+    pub(crate) flights: Flights<Result<Bytes, CallError>>,
+    pub(crate) settings: Arc<ArcSwap<Settings>>,
+    pub(crate) faults: Arc<Faults>,
+    /// For those who manage agents and policies, and those who administer the gateway.
+    pub(crate) management_token: Option<String>,
+    pub(crate) admin_token: Option<String>,
+    pub(crate) registry: telemetry::Registry,
+    /// Keys are made on threads that may block, so many at once.
+    pub(crate) key_makers: tokio::sync::Semaphore,
+    pub(crate) max_in_flight: usize,
     pub(crate) max_body: usize,
+    pub(crate) read_timeout: Duration,
     pub(crate) seed: u64,
+    pub(crate) number: AtomicU64,
 }
 
-static REQUESTS: AtomicU64 = AtomicU64::new(0);
-
 /// One of the places for requests in flight; given back when dropped, also when the client goes away.
-struct Place<'a>(&'a Vitals);
+#[derive(Debug)]
+pub(crate) struct InFlight(Arc<Board>);
 
-impl<'a> Place<'a> {
-    fn take(vitals: &'a Vitals) -> Option<Self> {
-        let take = |n| (n < vitals.max_in_flight).then_some(n + 1);
-        vitals.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
-        Some(Self(vitals))
+impl InFlight {
+    fn take(board: &Arc<Board>, most: usize) -> Option<Self> {
+        let take = |n| (n < most).then_some(n + 1);
+        board.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some(Self(Arc::clone(board)))
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
+/// What is known of a request besides its head and body.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) peer: IpAddr,
+    /// `X-Correlation-Id` of the answer, and in the audit.
+    pub(crate) id: String,
+    pub(crate) number: u64,
+    pub(crate) start: Instant,
+}
+
 impl DataPlane {
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let start = Instant::now();
-        let number = REQUESTS.fetch_add(1, Ordering::Relaxed);
-        let route = route::find(&self.tools, request.uri().path());
-        let name = route.name();
-        let mut response = match Place::take(&self.vitals) {
-            Some(_place) => self.admitted(request, route, number).await,
-            None => {
-                self.meters.shed.inc();
-                refuse(StatusCode::SERVICE_UNAVAILABLE, "too many requests in flight, try again")
-            }
-        };
+    /// Answers a request.
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> Response<Body> {
+        let start = self.clock.monotonic();
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
         let id = format!("{:016x}", self.seed.wrapping_add(number));
-        if let Ok(id) = HeaderValue::from_str(&id) {
-            response.headers_mut().insert("x-correlation-id", id);
+        let caller = Caller { peer, id, number, start };
+        let host = request
+            .uri()
+            .host()
+            .or_else(|| request.headers().get(header::HOST).and_then(|host| host.to_str().ok()));
+        let target = self.targets.find(request.uri(), host);
+        let answered = match self.admit(&target) {
+            Ok(in_flight) => self.admitted(request, target.clone(), &caller, in_flight).await,
+            Err(refusal) => Err(refusal),
+        };
+        let mut response = answered.unwrap_or_else(|refusal| refusal.respond());
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::from_str(&caller.id) {
+            headers.insert("x-correlation-id", id);
         }
-        self.meters.requests.with([&name, response.status().as_str()]).inc();
-        self.meters.seconds.with([&name]).observe(start.elapsed().as_secs_f64());
+        if self.board.is_draining() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        self.targets.meter(&target).answered(response.status(), seconds);
         response
     }
 
-    async fn admitted(
-        &self,
-        request: Request<Incoming>,
-        route: Route<'_>,
-        number: u64,
-    ) -> Response<Full<Bytes>> {
-        let (tool, action) = match route {
-            Route::Tool(tool, action) => (tool, action),
-            Route::Unknown(reason) => return refuse(StatusCode::NOT_FOUND, reason),
+    /// A place for the request, or at once the reason why there is none.
+    fn admit(&self, target: &Target) -> Result<InFlight, Refusal> {
+        let most = if matches!(target, Target::Own) { usize::MAX } else { self.max_in_flight };
+        let shed = |reason: &'static str, words: &str| {
+            self.meters.shed.with([reason]).inc();
+            Refusal::unavailable(words, Duration::from_secs(1))
         };
-        let body = Limited::new(request.into_body(), self.max_body).collect();
-        let received = match timeout(BODY_TIME, body).await {
-            Ok(Ok(body)) => body.to_bytes().len(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is over max_body_size");
+        if most != usize::MAX {
+            if self.pressure.level() >= Level::Emergency {
+                return Err(shed("pressure", "the gateway is out of resources, try again"));
             }
-            Ok(Err(_)) => return refuse(StatusCode::BAD_REQUEST, "the body could not be read"),
-            Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the body came too slowly"),
+            if self.overload.get(lane::here()).is_some_and(Overload::refuses) {
+                return Err(shed("overload", "the gateway has too much to do, try again"));
+            }
+        }
+        InFlight::take(&self.board, most)
+            .ok_or_else(|| shed("in_flight", "too many requests in flight, try again"))
+    }
+
+    async fn admitted(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        target: Target,
+        caller: &Caller,
+        in_flight: InFlight,
+    ) -> Result<Response<Body>, Refusal> {
+        let answer = match target {
+            Target::Own => api::own::answer(self, request.uri().path()),
+            Target::Api(Api::ProxyRequest) => api::call::proxy_request(self, request, caller).await,
+            Target::Api(Api::CreateAgent) => api::agents::create(self, request, caller).await,
+            Target::Api(Api::GenerateToken) => api::agents::token(self, request, caller).await,
+            Target::Api(Api::Policies | Api::Policy) => {
+                api::policies::answer(self, request, caller).await
+            }
+            Target::Api(Api::Chaos) => api::chaos::answer(self, request, caller).await,
+            Target::Action(tool, action) => {
+                api::call::by_path(self, request, (tool, action), caller).await
+            }
+            Target::Pass { tool, action, to, audit, .. } => {
+                return self.pass(request, (tool, &action, audit), to, caller, in_flight).await;
+            }
+            Target::Unknown(reason) => Err(Refusal::not_found(reason)),
         };
-        let jitter = Jitter::seeded(self.seed.wrapping_add(number));
-        let answer = tool::call(tool, action, received, jitter).await;
-        json(StatusCode::OK, serde_json::to_string(&answer).unwrap_or_default())
+        drop(in_flight);
+        answer
+    }
+
+    /// Passes a request on, if that is granted.
+    async fn pass(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        (tool, action, audit): (usize, &str, bool),
+        to: http::Uri,
+        caller: &Caller,
+        in_flight: InFlight,
+    ) -> Result<Response<Body>, Refusal> {
+        let Some(tool) = self.targets.tools.get(tool) else {
+            return Err(Refusal::not_found("no such tool"));
+        };
+        let safe = request.method().is_safe();
+        let permission = if safe { Permission::Read } else { Permission::Write };
+        let claims = self.claims(bearer(&request))?;
+        let wish = Wish {
+            agent: claims.as_ref().map_or("", |claims| &claims.agent),
+            role: claims.as_ref().map_or("anonymous", |claims| &claims.role),
+            tool: &tool.config.name,
+            action,
+            size: 0,
+            host: None,
+        };
+        let granted = self.grant(claims.as_deref(), permission, wish);
+        let granted = granted.and_then(|_| self.count(claims.as_deref(), wish));
+        let agent = wish.agent.to_owned();
+        let answer = match granted {
+            Ok(()) => {
+                let breakers = self.settings.load().flags.breakers;
+                let (client, peer) = (&self.client, caller.peer);
+                let passed = proxy::pass(client, tool, request, to, peer, in_flight, breakers);
+                passed.await.map_err(Refusal::from)
+            }
+            Err(denied) => Err(denied),
+        };
+        let status = answer.as_ref().map_or_else(|refusal| refusal.code, Response::status);
+        let detail = answer.as_ref().err().map_or("", |refusal| &refusal.reason);
+        if audit || answer.is_err() {
+            let subject = format!("{}:{action}", tool.config.name);
+            self.note(caller, "call", &agent, subject, status, detail);
+        }
+        answer
+    }
+
+    /// What the token says; none where there is no token.
+    pub(crate) fn claims(&self, token: Option<&str>) -> Result<Option<Arc<Claims>>, Refusal> {
+        let Some(token) = token else { return Ok(None) };
+        let checked = self.signer.check(token, self.clock.now());
+        checked.map(Some).map_err(|refused| self.denied(Denied::Token(refused)))
+    }
+
+    /// Whether `wish` is granted, and how old the policies are that say so.
+    pub(crate) fn grant(
+        &self,
+        claims: Option<&Claims>,
+        permission: Permission,
+        wish: Wish<'_>,
+    ) -> Result<Duration, Refusal> {
+        let now = self.clock.now();
+        let Some(claims) = claims else {
+            let wish = Wish { role: "anonymous", ..wish };
+            let granted = self.anonymous.check(wish, now);
+            return granted.map(|()| Duration::ZERO).map_err(|_| self.denied(Denied::NoToken));
+        };
+        let known = self.directory.known();
+        let age = self.directory.age(&known);
+        let age = age.map_err(|reason| self.denied(Denied::Unknown(reason)))?;
+        let decided = decide(claims, permission, wish, &known.policies, now);
+        decided.map(|()| age).map_err(|denied| self.denied(denied))
+    }
+
+    /// Counts what was granted against its quotas.
+    pub(crate) fn count(&self, claims: Option<&Claims>, wish: Wish<'_>) -> Result<(), Refusal> {
+        if claims.is_none() {
+            return Ok(());
+        }
+        let known = self.directory.known();
+        let counted = count(wish, &known.policies, &self.quotas, self.clock.now());
+        counted.map_err(|denied| self.denied(denied))
+    }
+
+    fn denied(&self, denied: Denied) -> Refusal {
+        self.meters.denied.with([denied.kind()]).inc();
+        denied.into()
+    }
+
+    /// Writes the audit.
+    pub(crate) fn note(
+        &self,
+        caller: &Caller,
+        kind: &str,
+        agent: &str,
+        subject: String,
+        status: StatusCode,
+        detail: &str,
+    ) {
+        let millis = u32::try_from(caller.start.elapsed().as_millis()).unwrap_or(u32::MAX);
+        self.audit.note(Record {
+            id: self.new_id(caller),
+            time: self.clock.now(),
+            kind: kind.to_owned(),
+            agent: agent.to_owned(),
+            subject,
+            status: status.as_u16(),
+            detail: detail.chars().take(500).collect(),
+            millis,
+        });
+    }
+
+    /// An id that no other has: time, this process, and a number.
+    pub(crate) fn new_id(&self, caller: &Caller) -> String {
+        let at = u64::try_from(self.clock.now().millis()).unwrap_or(0);
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        let rest = u128::from(self.seed.wrapping_add(caller.number)) << 16;
+        ulid::Ulid::from_parts(at, rest | u128::from(number & 0xffff)).to_string()
+    }
+
+    pub(crate) fn jitter(&self, caller: &Caller) -> Jitter {
+        Jitter::seeded(self.seed.wrapping_add(caller.number))
+    }
+
+    /// The whole body, within size and time.
+    pub(crate) async fn read(&self, body: Incoming) -> Result<Bytes, Refusal> {
+        let refuse = |code, reason: &str| Err(Refusal::new(code, "Bad request", reason));
+        match timeout(self.read_timeout, Limited::new(body, self.max_body).collect()).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                let words = format!("the body is over {} bytes", self.max_body);
+                refuse(StatusCode::PAYLOAD_TOO_LARGE, &words)
+            }
+            Ok(Err(_)) => refuse(StatusCode::BAD_REQUEST, "the body could not be read"),
+            Err(_) => refuse(StatusCode::REQUEST_TIMEOUT, "the body came too slowly"),
+        }
+    }
+
+    /// The body as JSON of the shape `T`.
+    pub(crate) async fn read_json<T: serde::de::DeserializeOwned>(
+        &self,
+        body: Incoming,
+    ) -> Result<T, Refusal> {
+        let body = self.read(body).await?;
+        serde_json::from_slice(&body).map_err(|error| Refusal::bad(format!("the body: {error}")))
     }
 }
 
-fn refuse(code: StatusCode, reason: &str) -> Response<Full<Bytes>> {
-    let error = code.canonical_reason().unwrap_or("refused");
-    let body = serde_json::json!({ "success": false, "error": error, "reason": reason });
-    let mut response = json(code, body.to_string());
-    if code == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
-}
-
-fn json(code: StatusCode, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = code;
-    let value = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, value);
-    response
+/// The token of `Authorization: Bearer …`.
+pub(crate) fn bearer<B>(request: &Request<B>) -> Option<&str> {
+    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

@@ -5,7 +5,7 @@ use axum::extract::Path;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-const PAGES: [(&str, &str); 25] = [
+const PAGES: [(&str, &str); 27] = [
     ("TargetDown", include_str!("../../docs/runbook/TargetDown.md")),
     ("TargetEmpty", include_str!("../../docs/runbook/TargetEmpty.md")),
     ("TargetMetricsGone", include_str!("../../docs/runbook/TargetMetricsGone.md")),
@@ -19,6 +19,8 @@ const PAGES: [(&str, &str); 25] = [
     ("Anomaly", include_str!("../../docs/runbook/Anomaly.md")),
     ("GatewayNotReady", include_str!("../../docs/runbook/GatewayNotReady.md")),
     ("GatewayDataPlaneHangs", include_str!("../../docs/runbook/GatewayDataPlaneHangs.md")),
+    ("GatewayRestartWanted", include_str!("../../docs/runbook/GatewayRestartWanted.md")),
+    ("GatewayAuditLost", include_str!("../../docs/runbook/GatewayAuditLost.md")),
     ("HandlesRunOut", include_str!("../../docs/runbook/HandlesRunOut.md")),
     ("ProcessStopped", include_str!("../../docs/runbook/ProcessStopped.md")),
     ("ProcessRestarted", include_str!("../../docs/runbook/ProcessRestarted.md")),

@@ -2,7 +2,7 @@
 
 use super::serving::{expose_process, tell_ready};
 use super::{block_on, stop_on_request};
-use crate::cli::RoleArgs;
+use crate::cli::GatewayArgs;
 use crate::config::Config;
 use crate::exit::{self, Failure};
 use runtime::Clock;
@@ -10,7 +10,7 @@ use serde_json::json;
 use telemetry::Registry;
 use tracing::warn;
 
-pub(crate) fn run(args: RoleArgs) -> Result<(), Failure> {
+pub(crate) fn run(GatewayArgs { role: args, env }: GatewayArgs) -> Result<(), Failure> {
     let config = Config::load_or_default(args.config.as_deref())?;
     telemetry::trace::start("info");
     block_on(async {
@@ -26,7 +26,8 @@ pub(crate) fn run(args: RoleArgs) -> Result<(), Failure> {
                 warn!(error = %failure.error, "ready file could not be written");
             }
         };
-        let outcome = gateway::run(config.gateway, Clock::system(), registry, stop, ready).await;
+        let outcome =
+            gateway::run(config.gateway, env, Clock::system(), registry, stop, ready).await;
         outcome.map_err(exit::with(exit::UNAVAILABLE))
     })
 }

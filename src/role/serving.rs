@@ -46,7 +46,6 @@ pub(crate) fn expose_process(registry: &Registry, role: &'static str) {
         MetricKind::Gauge,
         |p| p.start_time,
     );
-    let build =
-        registry.counters("forerunner_build_info", "Version and role.", ["version", "role"], 1);
-    build.with([env!("CARGO_PKG_VERSION"), role]).inc();
+    let labels = [("role", role), ("version", env!("CARGO_PKG_VERSION"))];
+    registry.info("forerunner_build_info", "Version and role.", labels);
 }

@@ -33,7 +33,10 @@ fn r8_1_the_gateway_says_how_it_is_on_its_control_listener() {
     let config = dir.path().join("gateway.toml");
     write(
         &config,
-        "[gateway]\nlisten = \"127.0.0.1:0\"\ncontrol = \"127.0.0.1:0\"\nmax_in_flight = 1\n",
+        format!(
+            "[gateway]\nlisten = \"127.0.0.1:0\"\ncontrol = \"127.0.0.1:0\"\nanonymous = [\"*\"]\ndir = {:?}\n",
+            dir.path().join("gateway").to_str().unwrap()
+        ),
     );
     let ready = dir.path().join("ready.json");
     let args =
@@ -48,7 +51,7 @@ fn r8_1_the_gateway_says_how_it_is_on_its_control_listener() {
         serde_json::from_str(&get(control, "/health").unwrap().1).unwrap();
     assert_eq!(health["status"], "healthy");
 
-    assert_eq!(get(data, "/t/serpapi/search").unwrap().0, 200);
+    assert_eq!(get(data, "/t/serpapi/search?query=x").unwrap().0, 200);
     let (status, reason) = get(data, "/t/serpapi/delete").unwrap();
     assert!(status == 404 && reason.contains("no such action"), "{status} {reason}");
     let page = get(control, "/metrics").unwrap().1;

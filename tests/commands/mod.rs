@@ -4,6 +4,7 @@ mod alerts;
 mod analyzer;
 mod demo;
 mod exchange;
+mod gateway;
 mod query;
 mod store;
 mod targets;

@@ -22,7 +22,7 @@ impl Program {
     }
 
     /// The same by way of another program and its arguments, which ours follow.
-    fn start_by(by: &[String], dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
+    pub(super) fn start_by(by: &[String], dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
         let output = dir.join(format!("output-{}", args[0]));
         let file = File::options().create(true).append(true).open(&output).unwrap();
         let words: Vec<&str> = by.iter().map(String::as_str).chain([PROGRAM]).collect();

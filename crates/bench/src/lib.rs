@@ -3,12 +3,13 @@
 //! - `devops`: the data, seeded; `remote_write`: the data as requests
 //! - `system`: ours and the peers as processes: how to start, feed and ask each
 //! - `detect/`: the detectors over series from files
-//! - `alert/`: from fault to message
+//! - `alert/`: from fault to message; `gateway/`: as a reverse proxy, in calm and in overload
 //! - `ingest`, `query`, `scrape`: one benchmark each; `table`: what they print
 
 mod alert;
 mod detect;
 mod devops;
+mod gateway;
 mod ingest;
 mod query;
 mod remote_write;
@@ -19,6 +20,7 @@ mod table;
 pub use alert::{AlertPlan, alert};
 pub use detect::{DetectData, DetectError, DetectPlan, detect};
 pub use devops::Devops;
+pub use gateway::{GatewayPlan, gateway};
 pub use ingest::ingest;
 pub use query::query;
 pub use scrape::{ScrapePlan, scrape};

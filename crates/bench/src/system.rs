@@ -82,8 +82,7 @@ impl Kind {
             Self::Prometheus => "prometheus",
             Self::VictoriaMetrics => "victoria-metrics",
         };
-        let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+        program(name)
     }
 
     /// Ours, and with `peers` those on this machine; says which are not.
@@ -379,7 +378,14 @@ fn configure(
     })
 }
 
-fn free_port() -> Result<u16, BenchError> {
+/// The program of this name in the path.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> Result<u16, BenchError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(BenchError::task)?;
     Ok(listener.local_addr().map_err(BenchError::task)?.port())
 }

@@ -17,6 +17,10 @@ pub struct Load {
     pub rate: f64,
     /// Paths and how often each is taken, relative to the others.
     pub mix: Vec<(String, u32)>,
+    /// What is sent; `{n}` in it is a number under `variants`.
+    pub body: String,
+    /// How many different bodies there are.
+    pub variants: u64,
     /// Requests in flight at most; those over it are counted as not sent.
     pub max_in_flight: usize,
     /// For one request.
@@ -70,10 +74,11 @@ pub async fn run(load: Load, clock: Clock, tally: Tally, stop: Stop) {
         let url = format!("{}{}", load.base_url, pick(&load.mix, &mut jitter));
         let (client, tally) = (client.clone(), tally.clone());
         let deadline = clock.monotonic() + load.timeout;
+        let body =
+            load.body.replace("{n}", &(jitter.next_u64() % load.variants.max(1)).to_string());
         tokio::spawn(async move {
             let headers = [("content-type", "application/json")];
-            let answer =
-                client.send(Method::POST, &url, &headers, "{\"q\":\"demo\"}", deadline).await;
+            let answer = client.send(Method::POST, &url, &headers, body, deadline).await;
             let good = match answer {
                 Ok(answer) => answer.status < 500 && answer.body(1 << 20).await.is_ok(),
                 Err(_) => false,

@@ -6,6 +6,7 @@ use crate::PlatformError;
 use crate::crash_point;
 use crate::fault::{Change, through};
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -75,6 +76,52 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), PlatformError> {
     rename(&temporary, path)
 }
 
+/// Replaces as [`replace`] does, with two differences: who may read the file, and whose it is, stay as they are, a new file is its
+/// owner's alone; and the temporary file has a name of its own each time, so that none is taken for another's. Those that a kill left
+/// are removed by the next call: the caller sees to it that there is one at a time.
+///
+/// # Errors
+/// As [`replace`]; nothing is left beside the file.
+pub fn replace_private(path: &Path, content: &[u8]) -> Result<(), PlatformError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let folder = parent(path).unwrap_or(Path::new("."));
+    let prefix = format!(".{name}.");
+    for left in list(folder)? {
+        let file = left.file_name().unwrap_or_default().to_string_lossy();
+        if file.strip_prefix(&prefix).is_some_and(|rest| rest.len() == 20 && rest.ends_with(".new"))
+        {
+            remove_file(&left)?;
+        }
+    }
+    let own = RandomState::new().hash_one(std::process::id());
+    let temporary = path.with_file_name(format!("{prefix}{own:016x}.new"));
+    let written = write_like(path, &temporary, content).and_then(|()| {
+        crash_point::pass("replace_private_before_rename");
+        rename(&temporary, path)
+    });
+    if written.is_err() {
+        let _ = remove_file(&temporary);
+    }
+    written
+}
+
+fn write_like(path: &Path, temporary: &Path, content: &[u8]) -> Result<(), PlatformError> {
+    let mut file = AppendFile::create(temporary)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+        let old = fs::metadata(path).ok();
+        let mode = old.as_ref().map_or(0o600, |old| old.mode() & 0o7777);
+        if let Some(old) = old {
+            let _ = chown(temporary, Some(old.uid()), Some(old.gid())); // ours already, if we may not
+        }
+        fs::set_permissions(temporary, fs::Permissions::from_mode(mode))
+            .map_err(PlatformError::file("set the permissions of", temporary))?;
+    }
+    file.append(content)?;
+    file.sync()
+}
+
 /// Renames a file or folder, durably.
 ///
 /// # Errors
@@ -109,6 +156,18 @@ pub fn remove_dir(path: &Path) -> Result<(), PlatformError> {
         }
         _ => Ok(()),
     }
+}
+
+/// What names a file for good, whatever its path: another file under the same path has another. None where there is no file, or the
+/// system has no such number.
+pub fn identity(path: &Path) -> Option<(u64, u64)> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+    }
+    #[cfg(not(unix))]
+    fs::metadata(path).ok().map(|_| (0, 0))
 }
 
 /// The names in a folder, sorted.
@@ -260,6 +319,22 @@ mod tests {
         replace(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(list(dir.path()).unwrap(), [path]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_private_file_keeps_who_may_read_it_and_a_kills_leftovers_go() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".env");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        replace_private(&path, b"one").unwrap();
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        AppendFile::create(&dir.path().join("..env.0123456789abcdef.new")).unwrap();
+        replace_private(&path, b"two").unwrap();
+        assert_eq!((mode(), fs::read(&path).unwrap().as_slice()), (0o640, b"two".as_slice()));
+        assert_eq!(list(dir.path()).unwrap(), std::slice::from_ref(&path));
     }
 
     #[test]

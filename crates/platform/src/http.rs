@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::ServerName;
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -77,9 +78,9 @@ pub fn percent(text: &str) -> String {
 
 /// A client with a small pool of idle connections. Clones share it.
 #[derive(Clone, Debug)]
-pub struct HttpClient(Pool);
+pub struct HttpClient(Arc<Pool>);
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Pool {
     Plain(Client<HttpConnector, Full<Bytes>>),
     Tls(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
@@ -109,7 +110,7 @@ impl Default for HttpClient {
 impl HttpClient {
     /// A client for `http://`; must be used within a tokio runtime.
     pub fn new() -> Self {
-        Self(Pool::Plain(pool(connector())))
+        Self(Arc::new(Pool::Plain(pool(connector()))))
     }
 
     /// A client for `https://` too; must be used within a tokio runtime.
@@ -130,7 +131,8 @@ impl HttpClient {
                 builder.with_server_name_resolver(FixedServerNameResolver::new(name))
             }
         };
-        Ok(Self(Pool::Tls(pool(builder.enable_http1().wrap_connector(connector)))))
+        let pool = pool(builder.enable_http1().wrap_connector(connector));
+        Ok(Self(Arc::new(Pool::Tls(pool))))
     }
 
     /// Sends a request and waits for the head of the answer. The deadline covers the body too.
@@ -146,7 +148,7 @@ impl HttpClient {
         deadline: Instant,
     ) -> Result<Answer, HttpError> {
         let uri: Uri = url.parse().map_err(|_| HttpError::Url(url.to_owned()))?;
-        let fits = match (&self.0, uri.scheme_str()) {
+        let fits = match (&*self.0, uri.scheme_str()) {
             (_, Some("http")) | (Pool::Tls(_), Some("https")) => uri.host().is_some(),
             _ => false,
         };
@@ -160,7 +162,7 @@ impl HttpClient {
         let request = request
             .body(Full::new(body.into()))
             .map_err(|error| HttpError::Url(format!("{url}: {error}")))?;
-        let answer = match &self.0 {
+        let answer = match &*self.0 {
             Pool::Plain(client) => client.request(request),
             Pool::Tls(client) => client.request(request),
         };

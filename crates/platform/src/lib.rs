@@ -6,10 +6,11 @@
 //! - [`child`]: child processes, their output bounded, their group ended whole
 //! - [`log`]: a log file of bounded size
 //! - [`signal`]: the requests to end that the system sends
-//! - [`host`] and [`process`]: what the kernel says of the machine and of one process
+//! - [`host`], [`cgroup`] and [`process`]: what the kernel says of the machine, of our control group and of one process
 //! - [`http`]: requests to others, bounded in bytes and time; [`tls`]: who is trusted; [`dns`]: names asked anew
 //! - [`crash_point`]: named instants at which a test ends the process; [`fault`]: a disk that fails and forgets
 
+pub mod cgroup;
 pub mod child;
 pub mod crash_point;
 pub mod dns;

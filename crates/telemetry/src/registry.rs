@@ -99,9 +99,16 @@ impl<const N: usize, M: Clone> Vector<N, M> {
 
 type Render = Box<dyn Fn(&mut String) + Send + Sync>;
 
+/// A family: what comes before its series, and what writes them.
+struct Family {
+    help: String,
+    kind: MetricKind,
+    series: Vec<Render>,
+}
+
 /// All families of a process, in the order of their names.
 #[derive(Clone, Default)]
-pub struct Registry(Arc<Mutex<BTreeMap<String, Render>>>);
+pub struct Registry(Arc<Mutex<BTreeMap<String, Family>>>);
 
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -140,6 +147,36 @@ impl Registry {
         read: impl Fn() -> f64 + Send + Sync + 'static,
     ) {
         self.single(name, help, kind, read);
+    }
+
+    /// The same for one series of several, each added by a call of its own with its label; for what is known at the start.
+    pub fn computed_for(
+        &self,
+        (name, help): (&str, &str),
+        kind: MetricKind,
+        (label, value): (&'static str, &str),
+        read: impl Fn() -> f64 + Send + Sync + 'static,
+    ) {
+        let (owned, value) = (name.to_owned(), value.to_owned());
+        let render: Render = Box::new(move |out| {
+            let labels = [(label, value.as_str())];
+            encode::sample(out, TEXT, &owned, labels.into_iter(), read(), None);
+        });
+        let fresh = || Family { help: help.to_owned(), kind, series: Vec::new() };
+        self.0.lock().entry(name.to_owned()).or_insert_with(fresh).series.push(render);
+    }
+
+    /// What does not change, as the labels of a gauge that is 1.
+    pub fn info<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        labels: [(&'static str, &'static str); N],
+    ) {
+        let owned = name.to_owned();
+        self.family(name, help, MetricKind::Gauge, move |out| {
+            encode::sample(out, TEXT, &owned, labels.into_iter(), 1.0, None);
+        });
     }
 
     /// Counters by `labels`, at most `limit` series.
@@ -198,8 +235,9 @@ impl Registry {
     /// The page in Prometheus text 0.0.4.
     pub fn page(&self) -> String {
         let mut out = String::with_capacity(16 << 10);
-        for render in self.0.lock().values() {
-            render(&mut out);
+        for (name, family) in self.0.lock().iter() {
+            encode::family(&mut out, name, &family.help, family.kind);
+            family.series.iter().for_each(|render| render(&mut out));
         }
         out
     }
@@ -224,12 +262,8 @@ impl Registry {
         kind: MetricKind,
         render: impl Fn(&mut String) + Send + Sync + 'static,
     ) {
-        let (owned, help) = (name.to_owned(), help.to_owned());
-        let whole = move |out: &mut String| {
-            encode::family(out, &owned, &help, kind);
-            render(out);
-        };
-        self.0.lock().insert(name.to_owned(), Box::new(whole));
+        let family = Family { help: help.to_owned(), kind, series: vec![Box::new(render)] };
+        self.0.lock().insert(name.to_owned(), family);
     }
 }
 

@@ -1,0 +1,199 @@
+//! Ours and the peers as reverse proxies on private ports, each as a process of its own.
+
+use super::load::Load;
+use crate::system::{BenchError, free_port, program};
+use platform::child::{Child, Command};
+use platform::durable;
+use platform::http::{HttpClient, Method};
+use platform::process;
+use runtime::Clock;
+use serde_json::{Value, json};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+/// For a proxy to listen.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// Which proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    Nginx,
+    Haproxy,
+    Forerunner,
+}
+
+impl Which {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Forerunner => "Forerunner",
+        }
+    }
+
+    /// The program, if it is on this machine.
+    fn program(self) -> Option<PathBuf> {
+        match self {
+            Self::Nginx => program("nginx"),
+            Self::Haproxy => program("haproxy"),
+            Self::Forerunner => std::env::current_exe().ok(),
+        }
+    }
+
+    /// Ours, and with `peers` those that are installed before it.
+    pub(super) fn chosen(peers: bool) -> Vec<Self> {
+        let mut chosen = Vec::new();
+        for which in [Self::Nginx, Self::Haproxy, Self::Forerunner] {
+            match (which, which.program()) {
+                (Self::Forerunner, _) => chosen.push(which),
+                (_, Some(_)) if peers => chosen.push(which),
+                (_, None) if peers => eprintln!("{} is not installed", which.name()),
+                _ => {}
+            }
+        }
+        chosen
+    }
+}
+
+/// A proxy before a tool.
+pub(super) struct Proxy {
+    pub(super) address: SocketAddr,
+    child: Child,
+    token: Option<String>,
+    control: Option<SocketAddr>,
+    _dir: TempDir,
+}
+
+impl Proxy {
+    /// `at_once` is what the tool can do at once, for those that must be told.
+    pub(super) async fn start(
+        which: Which,
+        tool: SocketAddr,
+        at_once: Option<usize>,
+    ) -> Result<Self, BenchError> {
+        let dir = TempDir::new().map_err(BenchError::task)?;
+        let port = free_port()?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let path = dir.path().join("config");
+        let control = free_port()?;
+        let (text, args) = configure(which, dir.path(), &path, (port, control), (tool, at_once));
+        durable::replace(&path, text.as_bytes())?;
+        let missing = || BenchError::Other(format!("{} is not installed", which.name()));
+        let command = Command { program: which.program().ok_or_else(missing)?, args };
+        let mut child = Child::start(&command, None)?;
+        let start = Clock::system().monotonic();
+        while TcpStream::connect(address).await.is_err() {
+            if start.elapsed() > READY_WITHIN {
+                let _ = child.end(Duration::from_secs(1)).await;
+                let words = child.last_lines().join("\n");
+                return Err(BenchError::Other(format!(
+                    "{} does not listen: {words}",
+                    which.name()
+                )));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let token = match which {
+            Which::Forerunner => Some(grant(address).await?),
+            _ => None,
+        };
+        let control = SocketAddr::from((Ipv4Addr::LOCALHOST, control));
+        let control = (which == Which::Forerunner).then_some(control);
+        Ok(Self { address, child, token, control, _dir: dir })
+    }
+
+    /// The request as bytes; ours carries a token, which is checked with its policy each time.
+    pub(super) fn request(&self) -> String {
+        let token = self.token.as_ref();
+        let bearer = token.map(|token| format!("authorization: Bearer {token}\r\n"));
+        format!("GET /files/x HTTP/1.1\r\nhost: bench\r\n{}\r\n", bearer.unwrap_or_default())
+    }
+
+    /// Asking for its health, where it has one.
+    pub(super) fn health(&self) -> Option<Load> {
+        Some(Load::new(self.control?, "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"))
+    }
+
+    pub(super) fn cpu_seconds(&self) -> Result<f64, BenchError> {
+        Ok(process::read(self.child.pid())?.cpu_seconds)
+    }
+
+    pub(super) fn resident_mib(&self) -> Result<f64, BenchError> {
+        Ok(process::read(self.child.pid())?.resident as f64 / f64::from(1 << 20))
+    }
+
+    pub(super) async fn end(&mut self) {
+        let _ = self.child.end(Duration::from_secs(5)).await;
+    }
+}
+
+/// A token for an agent whose role may use the route.
+async fn grant(address: SocketAddr) -> Result<String, BenchError> {
+    let client = HttpClient::new();
+    let post = async |path: &str, body: Value| {
+        let url = format!("http://{address}{path}");
+        let deadline = Clock::system().monotonic() + Duration::from_secs(5);
+        let answer = client.send(Method::POST, &url, &[], body.to_string(), deadline).await?;
+        let status = answer.status;
+        let body = answer.body(1 << 20).await?;
+        if status != 201 {
+            let answer = format!("{status} {}", String::from_utf8_lossy(&body));
+            return Err(BenchError::Refused { url, answer });
+        }
+        serde_json::from_slice::<Value>(&body).map_err(BenchError::task)
+    };
+    let spec = json!({ "scopes": ["tool:proxy"] });
+    post("/api/policies", json!({ "name": "bench", "role": "bench", "spec": spec })).await?;
+    let agent = json!({ "name": "bench", "created_by": "bench", "role": "bench" });
+    let agent = post("/api/create-agent", agent).await?;
+    let token =
+        json!({ "agent_id": agent["agent_id"], "tools": ["tool"], "permissions": ["read"] });
+    let token = post("/api/generate-token", token).await?;
+    Ok(token["agent_token"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Each as its users set it up for this: connections to the tool are kept, and haproxy lets in what the tool can do, as its best practice
+/// is; nginx has no admission for a tool behind it. One process each, with as many threads as the machine has processors where it has
+/// threads.
+fn configure(
+    which: Which,
+    dir: &Path,
+    config: &Path,
+    (port, control): (u16, u16),
+    (tool, at_once): (SocketAddr, Option<usize>),
+) -> (String, Vec<String>) {
+    // haproxy is told what the tool can do; nobody tells ours.
+    let maxconn = at_once.unwrap_or(1_000);
+    let (folder, file) = (dir.display(), config.display().to_string());
+    match which {
+        Which::Nginx => (
+            format!(
+                "daemon off;\nmaster_process off;\npid {folder}/pid;\nerror_log stderr crit;\nworker_rlimit_nofile 19000;\n\
+                 events {{ worker_connections 18000; }}\nhttp {{\n access_log off;\n keepalive_requests 1000000000;\n\
+                 client_body_temp_path {folder}/a;\n proxy_temp_path {folder}/b;\n fastcgi_temp_path {folder}/c;\n uwsgi_temp_path {folder}/d;\n scgi_temp_path {folder}/e;\n\
+                 upstream tool {{ server {tool}; keepalive 64; keepalive_requests 1000000000; }}\n\
+                 server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ proxy_pass http://tool; proxy_http_version 1.1; proxy_set_header Connection \"\"; }} }}\n}}\n"
+            ),
+            vec!["-p".to_owned(), folder.to_string(), "-c".to_owned(), file],
+        ),
+        Which::Haproxy => (
+            format!(
+                "global\n maxconn 9000\ndefaults\n mode http\n timeout connect 1s\n timeout client 30s\n timeout server 30s\n timeout queue 200ms\n\
+                 frontend f\n bind 127.0.0.1:{port} backlog 4096\n default_backend b\n\
+                 backend b\n http-reuse always\n server s {tool} maxconn {maxconn}\n"
+            ),
+            vec!["-db".to_owned(), "-f".to_owned(), file],
+        ),
+        Which::Forerunner => (
+            format!(
+                "[gateway]\nlisten = \"127.0.0.1:{port}\"\ncontrol = \"127.0.0.1:{control}\"\ndir = \"{folder}/gateway\"\nmax_connections = 9000\nmax_in_flight = 4000\n\
+                 [[gateway.tool]]\nname = \"tool\"\nbase_url = \"http://{tool}\"\nmax_concurrency = 1000\n\
+                 [[gateway.route]]\npath = \"/files/\"\ntool = \"tool\"\n"
+            ),
+            vec!["gateway".to_owned(), "--config".to_owned(), file],
+        ),
+    }
+}

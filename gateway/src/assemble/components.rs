@@ -1,0 +1,173 @@
+//! The components: statistics, checks, policies, audit, settings, and what sweeps.
+
+use super::Parts;
+use crate::component::{Components, Pulse, Work, every};
+use crate::database::{Database, DatabaseError};
+use crate::health::check::{self, Checks};
+use crate::{GatewayConfig, GatewayError, pressure, settings};
+use model::Timestamp;
+use parking_lot::Mutex;
+use runtime::{Clock, Stop, Tasks, Tick};
+use std::sync::Arc;
+use std::time::Duration;
+use telemetry::Registry;
+use tokio::runtime::Handle;
+use tracing::{info, warn};
+
+/// Between two readings of the policies.
+const REFRESH: Duration = Duration::from_secs(5);
+/// Between two rounds through what is old.
+const SWEEP: Duration = Duration::from_secs(30);
+/// The audit is written at least so often.
+const AUDIT: Duration = Duration::from_millis(250);
+
+/// Begins a run of a component.
+type Runs = Box<dyn Fn(Pulse, Stop) -> Work + Send + Sync>;
+
+/// Begins all of them; they end with `tasks`.
+pub(super) fn begin(
+    config: &GatewayConfig,
+    parts: &Parts,
+    clock: Clock,
+    (threads, registry): (&Handle, &Registry),
+    tasks: &mut Tasks,
+) -> Arc<Components> {
+    let restarts = registry.counters(
+        "gateway_component_restarts_total",
+        "Components begun anew, by component and cause.",
+        ["component", "cause"],
+        100,
+    );
+    let checks = Arc::new(checks(config, parts, clock));
+    let mut all = Components::new(threads.clone(), restarts);
+    let retention = config.database.audit_retention;
+    for (name, period, runs) in [
+        ("checks", check::EVERY, look(Arc::clone(&checks))),
+        ("database_probe", check::EVERY, probe(Arc::clone(&checks))),
+        ("stats", pressure::EVERY, statistics(parts)),
+        ("policies", REFRESH, policies(parts)),
+        ("settings", settings::EVERY, reload(parts)),
+        ("sweeper", SWEEP, sweep(parts, clock, retention)),
+        ("audit_writer", AUDIT, audit(parts)),
+    ] {
+        let keep = all.add(name, period, runs);
+        tasks.spawn(name, |stop| async move {
+            keep(stop).await;
+            Ok::<_, GatewayError>(())
+        });
+    }
+    let all = Arc::new(all);
+    let seen = Arc::clone(&all);
+    tasks.spawn("supervisor", |stop| async move {
+        while stop.wait_for(check::EVERY).await == Tick::Elapsed {
+            checks.components(&seen);
+        }
+        Ok::<_, GatewayError>(())
+    });
+    all
+}
+
+fn checks(config: &GatewayConfig, parts: &Parts, clock: Clock) -> Checks {
+    Checks {
+        clock,
+        board: Arc::clone(&parts.board),
+        database: Arc::clone(&parts.database),
+        directory: Arc::clone(&parts.directory),
+        audit: parts.audit.clone(),
+        cache: Arc::clone(&parts.cache),
+        second: parts.second.clone(),
+        tools: parts.tools.clone(),
+        dir: config.dir.clone(),
+        min_free: config.pressure.min_free_disk.get(),
+        clocks: Mutex::default(),
+    }
+}
+
+fn look(checks: Arc<Checks>) -> Runs {
+    repeat(check::EVERY, move || {
+        let checks = Arc::clone(&checks);
+        async move { checks.look().await }
+    })
+}
+
+fn probe(checks: Arc<Checks>) -> Runs {
+    repeat(check::EVERY, move || {
+        let checks = Arc::clone(&checks);
+        async move { checks.database().await }
+    })
+}
+
+fn statistics(parts: &Parts) -> Runs {
+    let pressure = Arc::clone(&parts.pressure);
+    let (board, overload) = (Arc::clone(&parts.board), Arc::clone(&parts.overload));
+    repeat(pressure::EVERY, move || {
+        pressure.look(&board, &overload);
+        std::future::ready(())
+    })
+}
+
+fn policies(parts: &Parts) -> Runs {
+    let of = (Arc::clone(&parts.directory), Arc::clone(&parts.database));
+    repeat(REFRESH, move || {
+        let (directory, database) = of.clone();
+        async move {
+            // That it is away is the database check's to tell.
+            if let Err(error @ DatabaseError::Refused(_)) = directory.refresh(&database).await {
+                warn!(%error, "the policies could not be read");
+            }
+        }
+    })
+}
+
+fn reload(parts: &Parts) -> Runs {
+    let env = parts.env.clone();
+    let (read, board) = (Arc::clone(&parts.settings), Arc::clone(&parts.board));
+    repeat(settings::EVERY, move || {
+        settings::reload(env.as_ref(), &read, &board);
+        std::future::ready(())
+    })
+}
+
+fn sweep(parts: &Parts, clock: Clock, retention: Duration) -> Runs {
+    let of = (Arc::clone(&parts.cache), Arc::clone(&parts.database));
+    repeat(SWEEP, move || {
+        let (cache, database) = of.clone();
+        async move {
+            cache.sweep();
+            forget(&database, clock, retention).await;
+        }
+    })
+}
+
+fn audit(parts: &Parts) -> Runs {
+    let of = (Arc::clone(&parts.sink), Arc::clone(&parts.database));
+    Box::new(move |pulse, stop| {
+        let (sink, database) = of.clone();
+        Box::pin(async move {
+            let mut sink = sink.lock().await;
+            while !stop.requested() && sink.work(&database, &pulse).await {}
+        })
+    })
+}
+
+/// A unit of work that is done again and again.
+fn repeat<F>(period: Duration, unit: impl Fn() -> F + Clone + Send + Sync + 'static) -> Runs
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    Box::new(move |pulse, stop| {
+        let unit = unit.clone();
+        Box::pin(every(period, pulse, stop, unit))
+    })
+}
+
+/// Audit records past their age go, a few thousand at a time.
+async fn forget(database: &Database, clock: Clock, retention: Duration) {
+    let age = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+    let before = Timestamp(clock.now().millis().saturating_sub(age));
+    match database.forget(before).await {
+        Ok(0) | Err(DatabaseError::Away(_)) => {}
+        Ok(gone) => info!(gone, "audit records past their age are gone"),
+        Err(error) => warn!(%error, "audit records past their age could not be removed"),
+    }
+}

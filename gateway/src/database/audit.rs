@@ -1,0 +1,212 @@
+//! Audit records on their way: through a bounded queue to the database, and while that is away to a journal on disk, bounded too. What
+//! fits neither is counted as lost. A record has its id from the beginning, so that none is kept twice.
+
+use super::{Database, DatabaseError, Record};
+use crate::component::Pulse;
+use platform::durable::{self, AppendFile};
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc};
+use tracing::{info, warn};
+
+/// Records on the way at most.
+const QUEUE: usize = 8_192;
+/// Records written at once.
+const BATCH: usize = 4_096;
+/// A record waits for others no longer than this.
+const WAIT: Duration = Duration::from_millis(100);
+
+/// Takes records; clones share the queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Audit {
+    records: mpsc::Sender<Record>,
+    counts: Arc<Counts>,
+}
+
+/// What became of them.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) written: AtomicU64,
+    pub(crate) journaled: AtomicU64,
+    pub(crate) lost: AtomicU64,
+    pub(crate) journal_bytes: AtomicU64,
+}
+
+/// Where they go. One at a time works on it.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    records: mpsc::Receiver<Record>,
+    counts: Arc<Counts>,
+    journal: PathBuf,
+    max_journal: u64,
+    /// Up to here the journal is in the database.
+    drained: u64,
+    /// Taken from the queue and not yet settled: a restart of the component loses none.
+    batch: Vec<Record>,
+}
+
+/// An audit with its journal in `dir`.
+pub(crate) fn open(dir: &Path, max_journal: u64) -> (Audit, Arc<Mutex<Sink>>) {
+    let (sender, records) = mpsc::channel(QUEUE);
+    let counts = Arc::new(Counts::default());
+    let journal = dir.join("audit.journal");
+    let left = std::fs::metadata(&journal).map_or(0, |meta| meta.len());
+    counts.journal_bytes.store(left, Ordering::Relaxed);
+    let sink = Sink {
+        records,
+        counts: Arc::clone(&counts),
+        journal,
+        max_journal,
+        drained: 0,
+        batch: Vec::new(),
+    };
+    (Audit { records: sender, counts }, Arc::new(Mutex::new(sink)))
+}
+
+impl Audit {
+    /// Sends a record on its way; waits for nothing.
+    pub(crate) fn note(&self, record: Record) {
+        if self.records.try_send(record).is_err() {
+            self.counts.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Records that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.records.max_capacity() - self.records.capacity()
+    }
+}
+
+impl Sink {
+    /// Takes what has come, writes it, and empties the journal when the database is there. False when another has taken its place.
+    pub(crate) async fn work(&mut self, database: &Database, pulse: &Pulse) -> bool {
+        if !pulse.beat().await {
+            return false;
+        }
+        if self.batch.is_empty() {
+            // By the clock and not by the record: to be woken for each would cost more than to write it.
+            tokio::time::sleep(WAIT).await;
+            while self.batch.len() < BATCH
+                && let Ok(record) = self.records.try_recv()
+            {
+                self.batch.push(record);
+            }
+        }
+        if self.counts.journal_bytes.load(Ordering::Relaxed) > 0 {
+            // In order: what waits in the journal goes first.
+            self.drain(database).await;
+        }
+        if !self.batch.is_empty() {
+            self.settle(database).await;
+        }
+        true
+    }
+
+    /// Whether records were taken from the queue and are not settled.
+    pub(crate) fn has_some(&self) -> bool {
+        !self.batch.is_empty()
+    }
+
+    async fn settle(&mut self, database: &Database) {
+        let n = self.batch.len() as u64;
+        if self.counts.journal_bytes.load(Ordering::Relaxed) == 0 {
+            match database.append(self.batch.clone()).await {
+                Ok(()) => {
+                    self.counts.written.fetch_add(n, Ordering::Relaxed);
+                    self.batch.clear();
+                    return;
+                }
+                Err(error) => warn!(%error, "audit records go to the journal"),
+            }
+        }
+        match self.journal_batch() {
+            Ok(true) => self.counts.journaled.fetch_add(n, Ordering::Relaxed),
+            Ok(false) => self.counts.lost.fetch_add(n, Ordering::Relaxed),
+            Err(error) => {
+                warn!(%error, lost = n, "audit records could not be journaled");
+                self.counts.lost.fetch_add(n, Ordering::Relaxed)
+            }
+        };
+        self.batch.clear();
+    }
+
+    /// False when the journal is full.
+    fn journal_batch(&mut self) -> Result<bool, platform::PlatformError> {
+        let mut text = String::new();
+        for record in &self.batch {
+            if let Ok(line) = serde_json::to_string(record) {
+                text.extend([line.as_str(), "\n"]);
+            }
+        }
+        let len = std::fs::metadata(&self.journal).map(|meta| meta.len());
+        if len.as_ref().unwrap_or(&0) + text.len() as u64 > self.max_journal {
+            return Ok(false);
+        }
+        let mut file = match len {
+            Ok(len) => AppendFile::open_at(&self.journal, len)?,
+            Err(_) => AppendFile::create(&self.journal)?,
+        };
+        file.append(text.as_bytes())?;
+        self.counts.journal_bytes.store(file.len(), Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Writes one batch of the journal to the database; removes the journal when all of it is there.
+    async fn drain(&mut self, database: &Database) {
+        let (records, end) = match self.next_of_journal() {
+            Ok(next) => next,
+            Err(error) => {
+                warn!(%error, "the audit's journal could not be read");
+                return;
+            }
+        };
+        if records.is_empty() {
+            if durable::remove_file(&self.journal).is_ok() {
+                info!("the audit's journal is in the database");
+                self.drained = 0;
+                self.counts.journal_bytes.store(0, Ordering::Relaxed);
+            }
+            return;
+        }
+        let n = records.len() as u64;
+        match database.append(records).await {
+            Ok(()) => {
+                self.drained = end;
+                self.counts.written.fetch_add(n, Ordering::Relaxed);
+            }
+            Err(DatabaseError::Away(_)) => {}
+            Err(DatabaseError::Refused(cause)) => {
+                warn!(cause, lost = n, "the database refuses records of the journal");
+                self.drained = end;
+                self.counts.lost.fetch_add(n, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The next records of the journal and where they end. A line that a kill tore is passed over.
+    fn next_of_journal(&self) -> std::io::Result<(Vec<Record>, u64)> {
+        let mut file = std::fs::File::open(&self.journal)?;
+        file.seek(SeekFrom::Start(self.drained))?;
+        let mut reader = BufReader::new(file);
+        let (mut records, mut end, mut line) = (Vec::new(), self.drained, Vec::new());
+        while records.len() < BATCH {
+            line.clear();
+            let read = reader.read_until(b'\n', &mut line)?;
+            if read == 0 {
+                break;
+            }
+            end += read as u64;
+            if let Ok(record) = serde_json::from_slice(&line) {
+                records.push(record);
+            }
+        }
+        Ok((records, end))
+    }
+}

@@ -1,0 +1,210 @@
+//! Where agents, policies and the audit are kept: an embedded SQLite, or a PostgreSQL that several gateways share.
+//!
+//! - `sqlite`: one connection on a thread of its own; `postgres`: a few, each replaced after a while
+//! - `audit`: records on their way, on disk while the database is away
+//! - `directory`: what of agents and policies is at hand, also while the database is away
+
+pub(crate) mod audit;
+pub(crate) mod directory;
+mod postgres;
+mod sqlite;
+
+use crate::access::policy::Policy;
+use crate::config::DatabaseConfig;
+use model::Timestamp;
+use postgres::Postgres;
+use serde::{Deserialize, Serialize};
+use sqlite::Sqlite;
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DatabaseError {
+    /// It cannot be reached, or does not answer in time.
+    #[error("the database is away: {0}")]
+    Away(String),
+    /// It answers, and refuses.
+    #[error("the database refuses: {0}")]
+    Refused(String),
+}
+
+/// Who calls.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub(crate) struct Agent {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) created_by: String,
+    pub(crate) role: String,
+    /// PEM; the private key was given to the agent and is not kept.
+    pub(crate) public_key: String,
+    pub(crate) created: Timestamp,
+}
+
+/// What happened, for the audit: a decision, or a token that was given.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// A ULID: written twice it is kept once.
+    pub(crate) id: String,
+    pub(crate) time: Timestamp,
+    /// `call`, `token`, `agent`, `policy`, `admin`.
+    pub(crate) kind: String,
+    pub(crate) agent: String,
+    /// `tool:action`, or what else it was about.
+    pub(crate) subject: String,
+    pub(crate) status: u16,
+    /// Why it was refused, or a note; never parameters: they may be private.
+    pub(crate) detail: String,
+    pub(crate) millis: u32,
+}
+
+/// Tables of both.
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS agents (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, created_by TEXT NOT NULL, role TEXT NOT NULL,
+    public_key TEXT NOT NULL, created BIGINT NOT NULL);
+CREATE TABLE IF NOT EXISTS policies (id TEXT PRIMARY KEY, policy TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS audit (
+    id TEXT PRIMARY KEY, time BIGINT NOT NULL, kind TEXT NOT NULL, agent TEXT NOT NULL,
+    subject TEXT NOT NULL, status INTEGER NOT NULL, detail TEXT NOT NULL, millis INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS audit_time ON audit (time);
+CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY, time BIGINT NOT NULL);
+";
+
+/// The database. Each question has an end: an answer, or that it is away.
+#[derive(Debug)]
+pub(crate) struct Database {
+    kind: Kind,
+    timeout: Duration,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Sqlite(Sqlite),
+    Postgres(Box<Postgres>),
+}
+
+impl Database {
+    /// As configured; nothing is asked yet, so it cannot be away.
+    pub(crate) fn open(config: &DatabaseConfig, dir: &Path) -> Result<Self, String> {
+        let kind = match &config.postgres {
+            Some(_) => Kind::Postgres(Box::new(Postgres::new(config)?)),
+            None => Kind::Sqlite(Sqlite::start(dir.join("gateway.sqlite"))?),
+        };
+        Ok(Self { kind, timeout: config.timeout })
+    }
+
+    /// Whether it reads and writes, and how long that takes.
+    pub(crate) async fn probe(&self, now: Timestamp) -> Result<Duration, DatabaseError> {
+        let start = Instant::now();
+        let asked = async {
+            match &self.kind {
+                Kind::Sqlite(sqlite) => sqlite.ask(move |it| sqlite::probe(it, now)).await,
+                Kind::Postgres(postgres) => postgres.probe(now).await,
+            }
+        };
+        self.within(asked).await.map(|()| start.elapsed())
+    }
+
+    pub(crate) async fn policies(&self) -> Result<Vec<Policy>, DatabaseError> {
+        let texts = self
+            .within(async {
+                match &self.kind {
+                    Kind::Sqlite(sqlite) => sqlite.ask(sqlite::policies).await,
+                    Kind::Postgres(postgres) => postgres.policies().await,
+                }
+            })
+            .await?;
+        let read = |text: &String| serde_json::from_str(text);
+        texts.iter().map(read).collect::<Result<_, _>>().map_err(|error| {
+            DatabaseError::Refused(format!("a policy in it cannot be read: {error}"))
+        })
+    }
+
+    pub(crate) async fn put_policy(&self, policy: &Policy) -> Result<(), DatabaseError> {
+        let id = policy.id.clone();
+        let text = serde_json::to_string(policy).unwrap_or_default();
+        self.within(async {
+            match &self.kind {
+                Kind::Sqlite(sqlite) => {
+                    sqlite.ask(move |it| sqlite::put_policy(it, &id, &text)).await
+                }
+                Kind::Postgres(postgres) => postgres.put_policy(&id, &text).await,
+            }
+        })
+        .await
+    }
+
+    /// True if it was there.
+    pub(crate) async fn delete_policy(&self, id: &str) -> Result<bool, DatabaseError> {
+        let id = id.to_owned();
+        self.within(async {
+            match &self.kind {
+                Kind::Sqlite(sqlite) => sqlite.ask(move |it| sqlite::delete_policy(it, &id)).await,
+                Kind::Postgres(postgres) => postgres.delete_policy(&id).await,
+            }
+        })
+        .await
+    }
+
+    pub(crate) async fn put_agent(&self, agent: &Agent) -> Result<(), DatabaseError> {
+        let agent = agent.clone();
+        self.within(async {
+            match &self.kind {
+                Kind::Sqlite(sqlite) => sqlite.ask(move |it| sqlite::put_agent(it, &agent)).await,
+                Kind::Postgres(postgres) => postgres.put_agent(&agent).await,
+            }
+        })
+        .await
+    }
+
+    pub(crate) async fn agent(&self, id: &str) -> Result<Option<Agent>, DatabaseError> {
+        let id = id.to_owned();
+        self.within(async {
+            match &self.kind {
+                Kind::Sqlite(sqlite) => sqlite.ask(move |it| sqlite::agent(it, &id)).await,
+                Kind::Postgres(postgres) => postgres.agent(&id).await,
+            }
+        })
+        .await
+    }
+
+    /// Keeps records, all or none; one that is there already stays as it is.
+    pub(crate) async fn append(&self, records: Vec<Record>) -> Result<(), DatabaseError> {
+        self.within(async {
+            match &self.kind {
+                Kind::Sqlite(sqlite) => sqlite.ask(move |it| sqlite::append(it, &records)).await,
+                Kind::Postgres(postgres) => postgres.append(&records).await,
+            }
+        })
+        .await
+    }
+
+    /// Records from before `time` go, some thousand at a time; gives how many.
+    pub(crate) async fn forget(&self, time: Timestamp) -> Result<u64, DatabaseError> {
+        self.within(async {
+            match &self.kind {
+                Kind::Sqlite(sqlite) => sqlite.ask(move |it| sqlite::forget(it, time)).await,
+                Kind::Postgres(postgres) => postgres.forget(time).await,
+            }
+        })
+        .await
+    }
+
+    /// Connections open now.
+    pub(crate) fn connections(&self) -> usize {
+        match &self.kind {
+            Kind::Sqlite(sqlite) => sqlite.connections(),
+            Kind::Postgres(postgres) => postgres.connections(),
+        }
+    }
+
+    async fn within<T>(
+        &self,
+        asked: impl Future<Output = Result<T, DatabaseError>>,
+    ) -> Result<T, DatabaseError> {
+        let late = || DatabaseError::Away(format!("no answer within {:?}", self.timeout));
+        timeout(self.timeout, asked).await.unwrap_or_else(|_| Err(late()))
+    }
+}

@@ -1,0 +1,234 @@
+//! From host and path to what is meant. What is not known is refused, with the reason.
+
+use crate::config::RouteConfig;
+use crate::meters::{Meters, RouteMeter};
+use crate::upstream::tool::Tool;
+use http::Uri;
+use std::sync::Arc;
+
+/// What a request means.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Target {
+    /// One of the gateway's own calls.
+    Api(Api),
+    /// A tool and one of its actions, by their places.
+    Action(usize, usize),
+    /// A tool, the action that must be granted, and where the request goes.
+    Pass { tool: usize, action: String, meter: usize, to: Uri, audit: bool },
+    /// How the gateway is; answered whatever the load.
+    Own,
+    /// None of these.
+    Unknown(&'static str),
+}
+
+/// The gateway's own calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Api {
+    CreateAgent,
+    GenerateToken,
+    ProxyRequest,
+    Policies,
+    Policy,
+    Chaos,
+}
+
+const APIS: [(Api, &str); 6] = [
+    (Api::CreateAgent, "/api/create-agent"),
+    (Api::GenerateToken, "/api/generate-token"),
+    (Api::ProxyRequest, "/api/proxy-request"),
+    (Api::Policies, "/api/policies"),
+    (Api::Policy, "/api/policies/{id}"),
+    (Api::Chaos, "/api/admin/chaos"),
+];
+
+/// All that can be meant, with the series of each.
+#[derive(Debug)]
+pub(crate) struct Targets {
+    pub(crate) tools: Vec<Arc<Tool>>,
+    routes: Vec<(RouteConfig, usize)>,
+    passed: Vec<RouteMeter>,
+    apis: [RouteMeter; APIS.len()],
+    own: RouteMeter,
+    unknown: RouteMeter,
+}
+
+impl Targets {
+    pub(crate) fn new(tools: Vec<Arc<Tool>>, routes: &[RouteConfig], meters: &Meters) -> Self {
+        let mut routes: Vec<(RouteConfig, usize)> = routes
+            .iter()
+            .filter_map(|route| {
+                let tool = tools.iter().position(|tool| tool.config.name == route.tool)?;
+                Some((route.clone(), tool))
+            })
+            .collect();
+        // The longest that fits counts, one with a host before one without.
+        routes
+            .sort_by_key(|(route, _)| (std::cmp::Reverse(route.path.len()), route.host.is_none()));
+        let of_tools = tools.iter().map(|tool| meters.route(&format!("/t/{}/*", tool.config.name)));
+        let of_routes = routes.iter().map(|(route, _)| meters.route(&route.path));
+        Self {
+            passed: of_tools.chain(of_routes).collect(),
+            apis: APIS.map(|(_, name)| meters.route(name)),
+            own: meters.route("own"),
+            unknown: meters.route("unknown"),
+            tools,
+            routes,
+        }
+    }
+
+    /// The series of a target.
+    pub(crate) fn meter(&self, target: &Target) -> &RouteMeter {
+        let found = match target {
+            Target::Api(api) => self.apis.get(*api as usize),
+            Target::Action(tool, action) => self
+                .tools
+                .get(*tool)
+                .and_then(|tool| tool.actions.get(*action))
+                .map(|action| &action.meter),
+            Target::Pass { meter, .. } => self.passed.get(*meter),
+            Target::Own => Some(&self.own),
+            Target::Unknown(_) => None,
+        };
+        found.unwrap_or(&self.unknown)
+    }
+
+    /// What is meant.
+    pub(crate) fn find(&self, uri: &Uri, host: Option<&str>) -> Target {
+        let path = uri.path();
+        if has_dot_segments(path) {
+            return Target::Unknown("the path has . or .. in it");
+        }
+        if let Some(rest) = path.strip_prefix("/t/") {
+            return self.tool(rest, uri.query());
+        }
+        match path {
+            "/health" | "/ready" | "/live" | "/metrics" => return Target::Own,
+            "/api/policies" | "/api/policies/" => return Target::Api(Api::Policies),
+            _ if path.starts_with("/api/policies/") => return Target::Api(Api::Policy),
+            _ if path == "/api/admin/chaos" || path.starts_with("/api/admin/chaos/") => {
+                return Target::Api(Api::Chaos);
+            }
+            _ => {}
+        }
+        if let Some((api, _)) = APIS.iter().find(|(_, known)| *known == path) {
+            return Target::Api(*api);
+        }
+        self.route(path, uri.query(), host)
+            .unwrap_or(Target::Unknown("nothing is configured for this path"))
+    }
+
+    /// `/t/{tool}/{action}`, or anything behind `/t/{tool}/` of a tool that has a place to pass it on to.
+    fn tool(&self, rest: &str, query: Option<&str>) -> Target {
+        let Some((name, action)) = rest.split_once('/') else {
+            return Target::Unknown("the path is not /t/{tool}/{action}");
+        };
+        let Some(at) = self.tools.iter().position(|tool| tool.config.name == name) else {
+            return Target::Unknown("no such tool");
+        };
+        let tool = self.tools.get(at);
+        if let Some((action, _)) = tool.and_then(|tool| tool.action(action)) {
+            return Target::Action(at, action);
+        }
+        let base = tool.and_then(|tool| tool.config.base_url.as_ref());
+        let to = base.and_then(|base| join(base, &format!("/{action}"), query));
+        match to {
+            Some(to) => {
+                Target::Pass { tool: at, action: "proxy".to_owned(), meter: at, to, audit: true }
+            }
+            None => Target::Unknown("the tool has no such action"),
+        }
+    }
+
+    fn route(&self, path: &str, query: Option<&str>, host: Option<&str>) -> Option<Target> {
+        let host = host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name));
+        let at = self.routes.iter().position(|(route, _)| {
+            let fits = route
+                .host
+                .as_ref()
+                .is_none_or(|wanted| host.is_some_and(|host| host.eq_ignore_ascii_case(wanted)));
+            fits && path.starts_with(&route.path)
+        })?;
+        let (route, tool) = self.routes.get(at)?;
+        let rest = match route.strip {
+            true => path.strip_prefix(route.path.trim_end_matches('/')).unwrap_or(path),
+            false => path,
+        };
+        let base = self.tools.get(*tool)?.config.base_url.as_ref()?;
+        Some(Target::Pass {
+            tool: *tool,
+            action: route.action.clone(),
+            meter: self.tools.len() + at,
+            to: join(base, rest, query)?,
+            audit: route.audit,
+        })
+    }
+}
+
+fn join(base: &str, path: &str, query: Option<&str>) -> Option<Uri> {
+    let mark = if query.is_some() { "?" } else { "" };
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    format!("{base}{slash}{path}{mark}{}", query.unwrap_or_default()).parse().ok()
+}
+
+/// `.` or `..` between slashes, also encoded: behind a prefix they would lead elsewhere.
+fn has_dot_segments(path: &str) -> bool {
+    path.contains('.') && path.split('/').any(|part| part == "." || part == "..")
+        || path.contains("%2") && {
+            let path = path.replace("%2e", ".").replace("%2E", ".");
+            let path = path.replace("%2f", "/").replace("%2F", "/");
+            path.split('/').any(|part| part == "." || part == "..")
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::GatewayConfig;
+    use telemetry::Registry;
+
+    fn targets() -> Targets {
+        let config: GatewayConfig = serde_json::from_value(serde_json::json!({
+            "tool": [
+                { "name": "mock", "actions": ["search"] },
+                { "name": "live", "actions": ["get"], "base_url": "http://127.0.0.1:9/v1" },
+            ],
+            "route": [
+                { "path": "/files/", "tool": "live", "strip": true },
+                { "path": "/files/old/", "tool": "live", "action": "old" },
+                { "path": "/", "host": "live.example", "tool": "live" },
+            ],
+        }))
+        .unwrap();
+        assert_eq!(config.faults(), [""; 0]);
+        let registry = Registry::new();
+        let meters = Meters::new(&registry);
+        let tool = |it| Tool::new(it, &config.admission, &meters, &registry).unwrap();
+        Targets::new(config.tool.iter().map(tool).collect(), &config.route, &meters)
+    }
+
+    #[tokio::test]
+    async fn paths_and_hosts_lead_to_what_is_configured_and_nowhere_else() {
+        let targets = targets();
+        let found = |path: &str, host| match targets.find(&path.parse().unwrap(), host) {
+            Target::Pass { action, to, .. } => format!("{action} {to}"),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(found("/t/mock/search", None), "Action(0, 0)");
+        assert_eq!(found("/t/live/get?x=1", None), "Action(1, 0)");
+        assert_eq!(found("/t/live/a/b?x=1", None), "proxy http://127.0.0.1:9/v1/a/b?x=1");
+        assert_eq!(found("/files/a.txt?v=2", None), "proxy http://127.0.0.1:9/v1/a.txt?v=2");
+        assert_eq!(found("/files/old/b", None), "old http://127.0.0.1:9/v1/files/old/b");
+        assert_eq!(found("/any", Some("LIVE.example:80")), "proxy http://127.0.0.1:9/v1/any");
+        assert_eq!(found("/api/policies/17", None), "Api(Policy)");
+        assert_eq!(found("/health", Some("live.example")), "Own");
+        for path in ["/", "/any", "/t", "/t/", "/t/mock", "/t/mock/", "/t/mock/x", "/t/x/search"] {
+            assert!(found(path, None).starts_with("Unknown"), "{path}");
+        }
+        for path in
+            ["/files/../etc", "/files/%2e%2E/etc", "/files/a%2f..%2fb", "/files/./a", "/files/.."]
+        {
+            assert!(found(path, None).contains(". or .."), "{path}");
+        }
+        assert!(found("/files/a..b", None).starts_with("proxy"));
+    }
+}

@@ -1,0 +1,191 @@
+//! Leaves a tool alone that fails: closed → open when half of the last ten seconds' calls failed → half open after a pause, with three
+//! probes → closed when all were good.
+
+use parking_lot::Mutex;
+use std::time::Duration;
+use tokio::time::Instant;
+
+const SECONDS: usize = 10;
+/// Calls that a judgement rests on.
+const LEAST: u32 = 20;
+/// The share of failed calls that opens it.
+const FAILED: f64 = 0.5;
+/// How long it stays open the first time; twice as long each further time, to a minute.
+const PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Calls let through to see whether it works again.
+const PROBES: u32 = 3;
+
+/// The breaker of one tool.
+#[derive(Debug)]
+pub(crate) struct Breaker(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    /// Calls and failures by second, in a ring.
+    ring: [(u64, u32, u32); SECONDS],
+    start: Instant,
+    opened: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Closed,
+    Open { until: Instant },
+    HalfOpen { sent: u32, good: u32, until: Instant },
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        let ring = [(0, 0, 0); SECONDS];
+        let inner = Inner { state: State::Closed, ring, start: Instant::now(), opened: 0 };
+        Self(Mutex::new(inner))
+    }
+}
+
+impl Breaker {
+    /// Whether a call may be made; if not, for how long.
+    pub(crate) fn allows(&self) -> Result<(), Duration> {
+        let mut inner = self.0.lock();
+        let now = Instant::now();
+        match inner.state {
+            State::Closed => Ok(()),
+            State::Open { until } if until > now => Err(until - now),
+            State::Open { .. } => {
+                inner.state = State::HalfOpen { sent: 1, good: 0, until: now + PAUSE };
+                Ok(())
+            }
+            State::HalfOpen { sent, good, until } if sent < PROBES => {
+                inner.state = State::HalfOpen { sent: sent + 1, good, until };
+                Ok(())
+            }
+            // Probes of which nobody told the end: their clients went away.
+            State::HalfOpen { until, .. } if until <= now => {
+                inner.state = State::HalfOpen { sent: 1, good: 0, until: now + PAUSE };
+                Ok(())
+            }
+            State::HalfOpen { until, .. } => Err(until - now),
+        }
+    }
+
+    /// A call ended. True if that opened it.
+    pub(crate) fn ended(&self, good: bool) -> bool {
+        let mut inner = self.0.lock();
+        let now = Instant::now();
+        match inner.state {
+            State::Closed => {
+                let second = (now - inner.start).as_secs();
+                let (calls, failed) = inner.count(second, good);
+                let open = calls >= LEAST && f64::from(failed) >= FAILED * f64::from(calls);
+                if open {
+                    inner.open(now);
+                }
+                open
+            }
+            State::HalfOpen { .. } if !good => {
+                inner.open(now);
+                true
+            }
+            State::HalfOpen { sent, good, until } => {
+                inner.state = State::HalfOpen { sent, good: good + 1, until };
+                if good + 1 >= PROBES {
+                    inner.state = State::Closed;
+                    inner.ring = [(0, 0, 0); SECONDS];
+                    inner.opened = 0;
+                }
+                false
+            }
+            State::Open { .. } => false, // begun before it opened
+        }
+    }
+
+    /// 0 closed, 0.5 half open, 1 open.
+    pub(crate) fn read(&self) -> f64 {
+        match self.0.lock().state {
+            State::Closed => 0.0,
+            State::HalfOpen { .. } => 0.5,
+            State::Open { .. } => 1.0,
+        }
+    }
+}
+
+impl Inner {
+    /// Counts a call in its second; gives calls and failures of the window.
+    fn count(&mut self, second: u64, good: bool) -> (u32, u32) {
+        let at = usize::try_from(second % SECONDS as u64).unwrap_or(0);
+        if let Some(slot) = self.ring.get_mut(at) {
+            if slot.0 != second {
+                *slot = (second, 0, 0);
+            }
+            slot.1 += 1;
+            slot.2 += u32::from(!good);
+        }
+        let recent = self.ring.iter().filter(|(of, ..)| second - of < SECONDS as u64);
+        recent.fold((0, 0), |(calls, failed), slot| (calls + slot.1, failed + slot.2))
+    }
+
+    fn open(&mut self, now: Instant) {
+        let pause = PAUSE.saturating_mul(1 << self.opened.min(8)).min(LONGEST_PAUSE);
+        self.opened += 1;
+        self.state = State::Open { until: now + pause };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn after(seconds: f64) {
+        tokio::time::advance(Duration::from_secs_f64(seconds)).await;
+    }
+
+    fn call(breaker: &Breaker, good: bool) -> bool {
+        let allowed = breaker.allows().is_ok();
+        if allowed {
+            breaker.ended(good);
+        }
+        allowed
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_opens_on_half_failed_and_closes_after_three_good_probes() {
+        let breaker = Breaker::default();
+        assert!((0..19).all(|_| call(&breaker, false)), "too few to judge by");
+        assert!(call(&breaker, false) && !call(&breaker, true));
+        assert_eq!(breaker.allows(), Err(PAUSE));
+        after(5.0).await;
+        assert!(breaker.allows().is_ok() && breaker.allows().is_ok() && breaker.allows().is_ok());
+        assert!(breaker.allows().is_err(), "three probes and no more");
+        assert!(!breaker.ended(true) && !breaker.ended(true) && !breaker.ended(true));
+        assert_eq!(breaker.read(), 0.0);
+        assert!((0..19).all(|_| call(&breaker, false)), "what was before is forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_probe_opens_it_for_longer_and_lost_ones_do_not_lock_it() {
+        let breaker = Breaker::default();
+        assert!((0..20).all(|_| call(&breaker, false)));
+        after(5.0).await;
+        assert!(call(&breaker, false));
+        after(9.9).await;
+        assert!(breaker.allows().is_err());
+        after(0.1).await;
+        assert!((0..3).all(|_| breaker.allows().is_ok()), "their clients went away");
+        assert!(breaker.allows().is_err());
+        after(5.0).await;
+        assert!(breaker.allows().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_older_than_the_window_do_not_count_nor_does_a_minority() {
+        let breaker = Breaker::default();
+        assert!((0..15).all(|_| call(&breaker, false)));
+        after(10.0).await;
+        assert!((0..15).all(|_| call(&breaker, false)));
+        assert!(breaker.allows().is_ok());
+        after(10.0).await;
+        assert!((0..100).all(|n| call(&breaker, n % 5 > 1)));
+        assert!(breaker.allows().is_ok(), "40 % fail");
+    }
+}

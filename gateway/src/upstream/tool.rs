@@ -1,0 +1,113 @@
+//! One tool at work: its door, its breaker, its budget, and its actions.
+
+use super::breaker::Breaker;
+use super::budget::Budget;
+use crate::admit::limiter::Limiter;
+use crate::admit::queue::{Door, Patience};
+use crate::cache::store::Ages;
+use crate::config::{ActionConfig, AdmissionConfig, Permission, ToolConfig};
+use crate::meters::{Meters, RouteMeter, ToolMeter};
+use http::{Method, Uri};
+use model::MetricKind;
+use std::sync::Arc;
+use telemetry::Registry;
+
+/// Calls at once that a tool gets before anything is known of it.
+const FIRST: usize = 20;
+
+/// A tool.
+#[derive(Debug)]
+pub(crate) struct Tool {
+    pub(crate) config: ToolConfig,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) door: Arc<Door>,
+    pub(crate) breaker: Breaker,
+    pub(crate) budget: Budget,
+    pub(crate) meter: ToolMeter,
+}
+
+/// An action of it.
+#[derive(Debug)]
+pub(crate) struct Action {
+    pub(crate) config: ActionConfig,
+    pub(crate) method: Method,
+    /// `base_url` and path; none for a mock.
+    pub(crate) url: Option<Uri>,
+    /// How long its answers are kept; none if not at all.
+    pub(crate) ages: Option<Ages>,
+    pub(crate) meter: RouteMeter,
+}
+
+impl Action {
+    /// Whether it may be asked for twice.
+    pub(crate) fn reads(&self) -> bool {
+        self.config.permission == Permission::Read
+    }
+}
+
+impl Tool {
+    pub(crate) fn new(
+        config: &ToolConfig,
+        admission: &AdmissionConfig,
+        meters: &Meters,
+        registry: &Registry,
+    ) -> Result<Arc<Self>, String> {
+        let limiter = Limiter::new(1, FIRST, config.max_concurrency);
+        let patience =
+            Patience { calm: admission.queue_time, pressed: admission.pressed_queue_time };
+        let actions = config.actions.iter().map(|action| {
+            let url = config.base_url.as_ref().map(|base| format!("{base}{}", action.path));
+            let url = url.map(|url| {
+                url.parse::<Uri>().map_err(|error| {
+                    format!(
+                        "gateway.tool {:?} action {:?}: {url:?} is no URL: {error}",
+                        config.name, action.name
+                    )
+                })
+            });
+            let name = format!("/t/{}/{}", config.name, action.name);
+            let kept = action.fresh.max(action.stale) > std::time::Duration::ZERO;
+            Ok(Action {
+                method: action.method.parse().unwrap_or(Method::POST),
+                url: url.transpose()?,
+                ages: kept.then_some(Ages { fresh: action.fresh, stale: action.stale }),
+                meter: meters.route(&name),
+                config: action.clone(),
+            })
+        });
+        let tool = Arc::new(Self {
+            actions: actions.collect::<Result<_, String>>()?,
+            door: Door::new(limiter, patience, admission.max_queue),
+            breaker: Breaker::default(),
+            budget: Budget::default(),
+            meter: meters.tool(&config.name),
+            config: config.clone(),
+        });
+        tool.expose(registry);
+        Ok(tool)
+    }
+
+    pub(crate) fn action(&self, name: &str) -> Option<(usize, &Action)> {
+        self.actions.iter().enumerate().find(|(_, action)| action.config.name == name)
+    }
+
+    fn expose(self: &Arc<Self>, registry: &Registry) {
+        let gauge = |name: &str, help: &str, read: fn(&Self) -> f64| {
+            let tool = Arc::clone(self);
+            let label = ("tool", self.config.name.as_str());
+            registry.computed_for((name, help), MetricKind::Gauge, label, move || read(&tool));
+        };
+        gauge("gateway_upstream_limit", "Calls that a tool gets at once.", |tool| {
+            tool.door.read().limit as f64
+        });
+        gauge("gateway_upstream_in_flight", "Calls of a tool under way.", |tool| {
+            tool.door.read().inside as f64
+        });
+        gauge("gateway_upstream_waiting", "Requests that wait for a tool.", |tool| {
+            tool.door.read().waiting as f64
+        });
+        gauge("gateway_breaker_open_ratio", "0 closed, 0.5 half open, 1 open.", |tool| {
+            tool.breaker.read()
+        });
+    }
+}
