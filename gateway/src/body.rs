@@ -5,7 +5,10 @@ use crate::admit::queue::Place;
 use crate::request::InFlight;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use parking_lot::Mutex;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
@@ -24,12 +27,73 @@ pub(crate) enum Body {
 #[derive(Debug)]
 pub(crate) struct Passed {
     body: Incoming,
-    place: Place,
-    /// Counted as in flight until all is sent.
-    _in_flight: InFlight,
+    held: Held,
     /// For the next piece.
     pause: Duration,
     timer: Pin<Box<Sleep>>,
+}
+
+/// What an answer holds until all of it is sent: a place at the tool, and one among the requests in flight.
+#[derive(Debug)]
+enum Held {
+    Here(Place, #[expect(dead_code, reason = "counted as in flight while it lives")] InFlight),
+    /// With a limit on how long the client may take nothing.
+    Limited(Arc<Limited>),
+}
+
+#[derive(Debug)]
+struct Limited {
+    held: Mutex<Option<(Place, InFlight)>>,
+    pieces: AtomicU64,
+}
+
+/// A client that takes no piece for so long has lost its places.
+const TAKES_NOTHING: Duration = Duration::from_secs(30);
+
+impl Held {
+    /// An HTTP/2 client may leave its window shut, and then nobody asks the body for anything.
+    fn limited(place: Place, in_flight: InFlight) -> Self {
+        let held = Mutex::new(Some((place, in_flight)));
+        let limited = Arc::new(Limited { held, pieces: AtomicU64::new(0) });
+        let watched = Arc::downgrade(&limited);
+        tokio::spawn(async move {
+            let mut seen = u64::MAX;
+            loop {
+                tokio::time::sleep(TAKES_NOTHING).await;
+                let Some(limited) = watched.upgrade() else { return };
+                let pieces = limited.pieces.load(Ordering::Relaxed);
+                if pieces == seen {
+                    limited.held.lock().take();
+                    return;
+                }
+                seen = pieces;
+            }
+        });
+        Self::Limited(limited)
+    }
+
+    /// A piece was taken. False when the places are lost.
+    fn piece(&self) -> bool {
+        match self {
+            Self::Here(..) => true,
+            Self::Limited(limited) => {
+                limited.pieces.fetch_add(1, Ordering::Relaxed);
+                limited.held.lock().is_some()
+            }
+        }
+    }
+
+    /// The tool did not go on.
+    fn failed(&mut self) {
+        match self {
+            Self::Here(place, _) => place.ended(Ending::Overloaded),
+            Self::Limited(limited) => {
+                if let Some((place, _)) = &mut *limited.held.lock() {
+                    place.ended(Ending::Overloaded);
+                }
+            }
+        }
+    }
 }
 
 impl Body {
@@ -37,12 +101,22 @@ impl Body {
         Self::Whole(Some(bytes.into()))
     }
 
-    pub(crate) fn pass(body: Incoming, place: Place, in_flight: InFlight, pause: Duration) -> Self {
+    pub(crate) fn pass(
+        body: Incoming,
+        place: Place,
+        in_flight: InFlight,
+        pause: Duration,
+        with_http_2: bool,
+    ) -> Self {
         if body.is_end_stream() {
             return Self::Whole(None);
         }
         let timer = Box::pin(tokio::time::sleep(pause));
-        Self::Passed(Box::new(Passed { body, place, _in_flight: in_flight, pause, timer }))
+        let held = match with_http_2 {
+            true => Held::limited(place, in_flight),
+            false => Held::Here(place, in_flight),
+        };
+        Self::Passed(Box::new(Passed { body, held, pause, timer }))
     }
 }
 
@@ -61,6 +135,9 @@ impl HttpBody for Body {
             }
             Self::Passed(passed) => passed,
         };
+        if !passed.held.piece() {
+            return Poll::Ready(Some(Err("the client took nothing for too long".into())));
+        }
         match Pin::new(&mut passed.body).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 passed.timer.as_mut().reset(Instant::now() + passed.pause);
@@ -68,12 +145,12 @@ impl HttpBody for Body {
             }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Ready(Some(Err(error))) => {
-                passed.place.ended(Ending::Overloaded);
+                passed.held.failed();
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Pending => match passed.timer.as_mut().poll(context) {
                 Poll::Ready(()) => {
-                    passed.place.ended(Ending::Overloaded);
+                    passed.held.failed();
                     Poll::Ready(Some(Err("the tool paused for too long".into())))
                 }
                 Poll::Pending => Poll::Pending,

@@ -105,6 +105,8 @@ pub(crate) struct Pressure {
     dir: PathBuf,
     max_connections: usize,
     useless: AtomicU64,
+    /// The last reading of memory, in thousandths of its limit.
+    memory: AtomicU64,
     meters: Meters,
     turn: Mutex<Turn>,
     pub(crate) cache: Arc<Cache>,
@@ -154,6 +156,7 @@ impl Pressure {
             dir,
             max_connections,
             useless: AtomicU64::new(0),
+            memory: AtomicU64::new(0),
             meters,
             turn: Mutex::new(Turn { stalled: None, last_action: None, useless_in_a_row: 0 }),
             cache,
@@ -171,9 +174,9 @@ impl Pressure {
         self.useless.load(Ordering::Relaxed)
     }
 
-    /// Whether the last cleanups freed nothing: a leak.
-    pub(crate) fn is_useless(&self) -> bool {
-        self.turn.lock().useless_in_a_row >= 2
+    /// Whether memory is short and the last cleanups freed nothing: a leak.
+    pub(crate) fn is_leak(&self) -> bool {
+        self.memory.load(Ordering::Relaxed) >= 800 && self.turn.lock().useless_in_a_row >= 2
     }
 
     /// Asks for at least this level for a while; a caller that dies leaves nothing behind.
@@ -200,6 +203,7 @@ impl Pressure {
 
     fn act(&self, readings: Readings, board: &Board) {
         let (what, worst) = readings.worst();
+        self.memory.store((readings.memory * 1_000.0) as u64, Ordering::Relaxed);
         self.meters.ratio.set(worst);
         let last = self.level();
         let forced = self.forced().map_or(Level::Calm, |(level, ..)| level);
@@ -221,11 +225,10 @@ impl Pressure {
                 self.clean(share, "pressure");
             }
         }
-        let useless = self.is_useless();
         let used = format!("{:.0} % of {} MiB", readings.memory * 100.0, self.limit >> 20);
         let (state, reason) = match now {
             Level::Calm | Level::Elevated => (State::Healthy, used),
-            _ if useless && readings.memory >= 0.80 => {
+            _ if self.is_leak() => {
                 (State::Failed, format!("{used}, and cleanups free nothing: a leak; restart"))
             }
             Level::High => (State::Degraded, format!("{what} is narrow; memory {used}")),
@@ -286,7 +289,11 @@ impl Pressure {
         {
             let mut turn = self.turn.lock();
             turn.last_action = Some(Instant::now());
-            turn.useless_in_a_row = if helped { 0 } else { turn.useless_in_a_row + 1 };
+            // What an administrator asks for on a calm gateway says nothing of a leak.
+            turn.useless_in_a_row = match helped {
+                true => 0,
+                false => turn.useless_in_a_row + u32::from(asked_by == "pressure"),
+            };
         }
         self.meters.cleanups.inc();
         self.meters.freed.add(freed);

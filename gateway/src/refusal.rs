@@ -67,6 +67,11 @@ impl From<CallError> for Refusal {
                 "External API request failed",
                 format!("the tool failed: {why}"),
             ),
+            CallError::Unsent => Self::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "Bad request",
+                "the body did not come whole, or too slowly",
+            ),
             CallError::Refused(code, why) => Self::new(
                 StatusCode::BAD_GATEWAY,
                 "External API request failed",

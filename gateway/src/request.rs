@@ -23,7 +23,7 @@ use crate::refusal::Refusal;
 use crate::settings::Settings;
 use crate::target::{Api, Target, Targets};
 use crate::upstream::call::CallError;
-use crate::upstream::proxy::{self, Client};
+use crate::upstream::proxy::{self, Client, Upload};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -36,6 +36,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
+
+/// Bodies up to this many bytes are read before they are passed on.
+const SMALL: u64 = 64 << 10;
 
 /// What every request needs.
 #[derive(Debug)]
@@ -65,6 +68,8 @@ pub(crate) struct DataPlane {
     pub(crate) registry: telemetry::Registry,
     /// Keys are made on threads that may block, so many at once.
     pub(crate) key_makers: tokio::sync::Semaphore,
+    /// Bodies that are being read: no more than half of the places may wait for slow clients.
+    pub(crate) readers: tokio::sync::Semaphore,
     pub(crate) max_in_flight: usize,
     pub(crate) max_body: usize,
     pub(crate) read_timeout: Duration,
@@ -200,8 +205,9 @@ impl DataPlane {
             role: claims.as_ref().map_or("anonymous", |claims| &claims.role),
             tool: &tool.config.name,
             action,
-            size: 0,
-            host: None,
+            // Streamed: how much it is, and where it leads, is the tool's to know, so that guards of either do not grant it.
+            size: length_of(&request),
+            host: Some(""),
         };
         let granted = self.grant(claims.as_deref(), permission, wish);
         let granted = granted.and_then(|_| self.count(claims.as_deref(), wish));
@@ -210,6 +216,7 @@ impl DataPlane {
             Ok(()) => {
                 let breakers = self.settings.load().flags.breakers;
                 let (client, peer) = (&self.client, caller.peer);
+                let request = self.upload(request).await?;
                 let passed = proxy::pass(client, tool, request, to, peer, in_flight, breakers);
                 passed.await.map_err(Refusal::from)
             }
@@ -222,6 +229,17 @@ impl DataPlane {
             self.note(caller, "call", &agent, subject, status, detail);
         }
         answer
+    }
+
+    /// A small body is read before the tool's door, so that a slow client holds no place of the tool's; a larger one is passed on as it comes.
+    async fn upload(&self, request: Request<Incoming>) -> Result<Request<Upload>, Refusal> {
+        let (head, body) = request.into_parts();
+        let size = hyper::body::Body::size_hint(&body).exact();
+        let body = match size {
+            Some(1..=SMALL) => Upload::whole(self.read(body).await?),
+            _ => Upload::coming(body),
+        };
+        Ok(Request::from_parts(head, body))
     }
 
     /// What the token says; none where there is no token.
@@ -284,7 +302,12 @@ impl DataPlane {
             agent: agent.to_owned(),
             subject,
             status: status.as_u16(),
-            detail: detail.chars().take(500).collect(),
+            // Tools may say anything; a database need not take it.
+            detail: detail
+                .chars()
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .take(500)
+                .collect(),
             millis,
         });
     }
@@ -304,6 +327,11 @@ impl DataPlane {
     /// The whole body, within size and time.
     pub(crate) async fn read(&self, body: Incoming) -> Result<Bytes, Refusal> {
         let refuse = |code, reason: &str| Err(Refusal::new(code, "Bad request", reason));
+        let Ok(_reader) = self.readers.try_acquire() else {
+            self.meters.shed.with(["readers"]).inc();
+            let words = "too many bodies are being read, try again";
+            return Err(Refusal::unavailable(words, Duration::from_secs(1)));
+        };
         match timeout(self.read_timeout, Limited::new(body, self.max_body).collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
@@ -323,6 +351,12 @@ impl DataPlane {
         let body = self.read(body).await?;
         serde_json::from_slice(&body).map_err(|error| Refusal::bad(format!("the body: {error}")))
     }
+}
+
+/// Bytes of the body as its head says; as many as there can be when it does not.
+fn length_of(request: &Request<Incoming>) -> u64 {
+    let body = hyper::body::Body::size_hint(request.body());
+    body.exact().unwrap_or(u64::MAX)
 }
 
 /// The token of `Authorization: Bearer …`.

@@ -54,7 +54,10 @@ pub(crate) fn reload(file: Option<&EnvFile>, settings: &ArcSwap<Settings>, board
     let faults: Vec<String> = lines.chain(Flags::faults(&document)).collect();
     let (state, reason) = match faults.is_empty() {
         true => (State::Healthy, format!("{} is at {hash}", file.path().display())),
-        false => (State::Degraded, format!("{}: {}", file.path().display(), faults.join("; "))),
+        false => {
+            let (name, faults) = (file.path().display(), faults.join("; "));
+            (State::Degraded, format!("{name} is at {hash}, with faults: {faults}"))
+        }
     };
     if settings.load().hash != hash {
         let flags = Flags::of(&document);

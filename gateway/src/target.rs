@@ -95,8 +95,10 @@ impl Targets {
     /// What is meant.
     pub(crate) fn find(&self, uri: &Uri, host: Option<&str>) -> Target {
         let path = uri.path();
-        if has_dot_segments(path) {
-            return Target::Unknown("the path has . or .. in it");
+        if is_ambiguous(path) {
+            return Target::Unknown(
+                "the path can be read in two ways: no . or .. or empty parts, no \\, and nothing encoded that need not be",
+            );
         }
         if let Some(rest) = path.strip_prefix("/t/") {
             return self.tool(rest, uri.query());
@@ -129,6 +131,11 @@ impl Targets {
         if let Some((action, _)) = tool.and_then(|tool| tool.action(action)) {
             return Target::Action(at, action);
         }
+        // What is behind an action is no other way to it.
+        let first = action.split('/').next().unwrap_or_default();
+        if tool.is_some_and(|tool| tool.action(first).is_some()) {
+            return Target::Unknown("nothing is behind an action");
+        }
         let base = tool.and_then(|tool| tool.config.base_url.as_ref());
         let to = base.and_then(|base| join(base, &format!("/{action}"), query));
         match to {
@@ -146,7 +153,10 @@ impl Targets {
                 .host
                 .as_ref()
                 .is_none_or(|wanted| host.is_some_and(|host| host.eq_ignore_ascii_case(wanted)));
-            fits && path.starts_with(&route.path)
+            let rest = path.strip_prefix(&route.path);
+            let whole =
+                |rest: &str| route.path.ends_with('/') || rest.is_empty() || rest.starts_with('/');
+            fits && rest.is_some_and(whole)
         })?;
         let (route, tool) = self.routes.get(at)?;
         let rest = match route.strip {
@@ -170,14 +180,21 @@ fn join(base: &str, path: &str, query: Option<&str>) -> Option<Uri> {
     format!("{base}{slash}{path}{mark}{}", query.unwrap_or_default()).parse().ok()
 }
 
-/// `.` or `..` between slashes, also encoded: behind a prefix they would lead elsewhere.
-fn has_dot_segments(path: &str) -> bool {
-    path.contains('.') && path.split('/').any(|part| part == "." || part == "..")
-        || path.contains("%2") && {
-            let path = path.replace("%2e", ".").replace("%2E", ".");
-            let path = path.replace("%2f", "/").replace("%2F", "/");
-            path.split('/').any(|part| part == "." || part == "..")
-        }
+/// What one reader of paths takes for another path than the next one does: `.` and `..`, empty parts, a backslash, and encoded letters,
+/// slashes or percent signs. Behind a prefix it would lead elsewhere than what was granted.
+fn is_ambiguous(path: &str) -> bool {
+    let parts = path.strip_prefix('/').unwrap_or(path);
+    let last = parts.split('/').count();
+    let empty = parts.split('/').enumerate().any(|(n, part)| part.is_empty() && n + 1 < last);
+    let dots = parts.split('/').any(|part| {
+        let name = part.split(';').next().unwrap_or_default();
+        name == "." || name == ".."
+    });
+    let encoded = path.match_indices('%').any(|(at, _)| {
+        let byte = path.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        byte.is_none_or(|byte| byte.is_ascii_alphanumeric() || b"-._~/\\%\0".contains(&byte))
+    });
+    empty || dots || encoded || path.contains('\\')
 }
 
 #[cfg(test)]
@@ -224,11 +241,32 @@ mod tests {
         for path in ["/", "/any", "/t", "/t/", "/t/mock", "/t/mock/", "/t/mock/x", "/t/x/search"] {
             assert!(found(path, None).starts_with("Unknown"), "{path}");
         }
-        for path in
-            ["/files/../etc", "/files/%2e%2E/etc", "/files/a%2f..%2fb", "/files/./a", "/files/.."]
-        {
-            assert!(found(path, None).contains(". or .."), "{path}");
+        for path in [
+            "/files/../etc",
+            "/files/%2e%2E/etc",
+            "/files/a%2f..%2fb",
+            "/files/./a",
+            "/files/..",
+            "/files/%6fld/x",
+            "/files//old/x",
+            "/files/..\\x",
+            "/files/%5c",
+            "/files/%252e",
+            "/files/..;x/a",
+            "/t/live/%67et",
+            "/files/%",
+            "/files/%2",
+        ] {
+            assert!(
+                found(path, None).contains("read in two ways"),
+                "{path}: {}",
+                found(path, None)
+            );
         }
+        for path in ["/t/live/get/", "/t/live/get/x", "/filesystem"] {
+            assert!(found(path, None).starts_with("Unknown"), "{path}");
+        }
+        assert!(found("/files/a%20b/", None).starts_with("proxy"));
         assert!(found("/files/a..b", None).starts_with("proxy"));
     }
 }

@@ -304,3 +304,70 @@ fn tls_and_http_2_serve_many_requests_on_one_connection() {
     // Who speaks no TLS is told nothing and costs nothing.
     assert!(ask(&gateway.data, "GET", "/live", "", "").is_none_or(|answer| answer.status == 0));
 }
+
+#[test]
+fn clients_that_do_not_send_what_they_promised_cost_the_tool_nothing() {
+    let upstream = Upstream::start(|_| answer("{}"));
+    let dir = TempDir::new().unwrap();
+    let config = format!(
+        "anonymous = [\"*\"]\nread_timeout = \"500ms\"\n{}",
+        tool(&upstream.url(), "timeout = \"500ms\"", "")
+    );
+    let gateway = Gateway::start(dir.path(), &config);
+    let statuses: Vec<String> = std::thread::scope(|scope| {
+        let silent = |path: &'static str| {
+            let data = &gateway.data;
+            scope.spawn(move || {
+                let mut stream = std::net::TcpStream::connect(data).unwrap();
+                let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n");
+                std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
+                let mut answer = String::new();
+                let _ = std::io::Read::read_to_string(&mut stream, &mut answer);
+                answer.get(9..12).unwrap_or("none").to_owned()
+            })
+        };
+        let passed: Vec<_> = (0..30).map(|_| silent("/t/live/any")).collect();
+        let called: Vec<_> = (0..30).map(|_| silent("/api/proxy-request")).collect();
+        passed.into_iter().chain(called).map(|it| it.join().unwrap()).collect()
+    });
+    assert!(statuses.iter().all(|status| status == "408"), "{statuses:?}");
+    let breaker = gateway.metric("gateway_breaker_open_ratio{tool=\"live\"}");
+    assert_eq!(breaker, 0.0, "the tool did nothing wrong");
+    assert_eq!(ask(&gateway.data, "POST", "/t/live/get", "", "{}").unwrap().status, 200);
+    wait_for("no request in flight", || {
+        (gateway.metric("gateway_requests_in_flight") == 0.0).then_some(())
+    });
+}
+
+#[test]
+fn guards_on_hosts_grant_nothing_of_which_nobody_can_say_where_it_leads() {
+    let upstream = Upstream::start(|_| answer("{}"));
+    let dir = TempDir::new().unwrap();
+    let gateway = Gateway::start(dir.path(), &tool(&upstream.url(), "", ""));
+    let spec = json!({ "scopes": ["live:*"], "guards": { "allowedDomains": ["example.org"] } });
+    let made = gateway.post("/api/policies", &json!({ "name": "p", "role": "r", "spec": spec }));
+    assert_eq!(made.status, 201, "{made:?}");
+    let token = gateway.token("r", &["live"], &["read"]);
+    let call = |url: Value| gateway.call(&token, "live", "get", json!({ "url": url })).status;
+    assert_eq!(call(json!("http://api.example.org/x")), 200);
+    for url in [
+        json!("http://evil.net/"),
+        json!("http://evil.net/a b"),
+        json!("//evil.net/"),
+        json!("http://example.org\\@evil.net/"),
+        json!(["http://evil.net/"]),
+        json!(" http://evil.net/"),
+    ] {
+        assert_eq!(call(url.clone()), 403, "{url}");
+    }
+    let bearer = format!("authorization: Bearer {token}\r\n");
+    for (path, status) in [
+        ("/t/live/get?url=http://example.org/", 200),
+        ("/t/live/%67et?url=http://evil.net/", 404),
+        ("/t/live/get/?url=http://evil.net/", 404),
+        ("/t/live/any?url=http://evil.net/", 403),
+    ] {
+        assert_eq!(ask(&gateway.data, "GET", path, &bearer, "").unwrap().status, status, "{path}");
+    }
+    assert_eq!(upstream.asked(), 2);
+}

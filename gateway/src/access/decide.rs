@@ -97,7 +97,7 @@ pub(crate) fn count(
 ) -> Result<(), Denied> {
     for (name, limit, window) in policies.quotas(wish) {
         if let Counted::Over(wait) = quotas.count(wish.agent, (name, limit, window), now) {
-            let reason = format!("{limit} calls of {name} in {window:?} are allowed");
+            let reason = format!("{limit} calls of {} in {window:?} are allowed", name.1);
             return Err(Denied::Quota(reason, wait));
         }
     }

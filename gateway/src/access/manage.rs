@@ -37,6 +37,11 @@ pub(crate) fn may(
     if !peer.is_loopback() {
         return Err(refuse(format!("only from this machine, as {setting} is not set")));
     }
+    // Through a proxy on this machine anybody would be here.
+    let through = ["forwarded", "x-forwarded-for", "via"];
+    if let Some(name) = through.iter().find(|name| headers.contains_key(**name)) {
+        return Err(refuse(format!("it came through a proxy ({name}); set {setting}")));
+    }
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = text(header::HOST).unwrap_or("localhost");
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
@@ -78,6 +83,7 @@ mod tests {
         assert!(!asked(&[("host", "localhost"), ("origin", "http://evil")], here, None, None));
         assert!(asked(&[("host", "localhost"), ("origin", "http://localhost")], here, None, None));
         assert!(!asked(&[], "10.0.0.1", None, None));
+        assert!(!asked(&[("host", "127.0.0.1:9480"), ("via", "1.1 proxy")], here, None, None));
         let token = Some("0123456789abcdef");
         assert!(asked(&[], "10.0.0.1", token, token));
         assert!(!asked(&[], here, token, None) && !asked(&[], here, token, Some("x")));

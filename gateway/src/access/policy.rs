@@ -155,7 +155,7 @@ pub(crate) struct Wish<'a> {
     pub(crate) role: &'a str,
     pub(crate) tool: &'a str,
     pub(crate) action: &'a str,
-    /// Bytes of parameters, and the host of their `url`.
+    /// Bytes of parameters, and the host of their `url`: empty when nobody can say, none when there is no `url`.
     pub(crate) size: u64,
     pub(crate) host: Option<&'a str>,
 }
@@ -207,12 +207,16 @@ impl Policies {
         }))
     }
 
-    /// The quotas that a granted call counts against: name, limit, window.
-    pub(crate) fn quotas(&self, wish: Wish<'_>) -> impl Iterator<Item = (&str, u32, Duration)> {
+    /// The quotas that a granted call counts against: policy and action, limit, window.
+    pub(crate) fn quotas(
+        &self,
+        wish: Wish<'_>,
+    ) -> impl Iterator<Item = ((&str, &str), u32, Duration)> {
         self.of(wish).flat_map(move |policy| {
             let mine = move |quota: &&QuotaSpec| covers(&quota.action, wish);
             policy.spec.quotas.iter().filter(mine).filter_map(|quota| {
-                Some((quota.action.as_str(), quota.limit, window(&quota.window)?))
+                let name = (policy.id.as_str(), quota.action.as_str());
+                Some((name, quota.limit, window(&quota.window)?))
             })
         })
     }
@@ -251,7 +255,13 @@ fn against(spec: &Spec, wish: Wish<'_>, now: Timestamp) -> Option<String> {
     if let Some(most) = guards.max_request_size.filter(|most| wish.size > *most) {
         return Some(format!("{} bytes of parameters; {most} are allowed", wish.size));
     }
+    if guards.blocked_domains.is_empty() && guards.allowed_domains.is_empty() {
+        return None;
+    }
     let host = wish.host?.trim_end_matches('.').to_ascii_lowercase();
+    if host.is_empty() {
+        return Some("where it leads cannot be told, and hosts are guarded".to_owned());
+    }
     let below = |domain: &String| {
         let domain = domain.to_ascii_lowercase();
         host == domain || host.strip_suffix(&domain).is_some_and(|rest| rest.ends_with('.'))
@@ -327,7 +337,7 @@ mod tests {
         );
         let domain = serde_json::json!({ "guards": { "allowedDomains": ["example.org"] } });
         assert_eq!(granted(domain.clone(), WISH, NOW), Ok(()));
-        for host in ["example.org.evil.net", "badexample.org"] {
+        for host in ["example.org.evil.net", "badexample.org", ""] {
             let wish = Wish { host: Some(host), ..WISH };
             assert!(granted(domain.clone(), wish, NOW).is_err(), "{host}");
         }

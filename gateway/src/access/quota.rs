@@ -43,11 +43,11 @@ impl Default for Quotas {
 }
 
 impl Quotas {
-    /// Counts a call of `agent` against the quota `name`.
+    /// Counts a call of `agent` against the quota of that policy and action.
     pub(crate) fn count(
         &self,
         agent: &str,
-        (name, limit, window): (&str, u32, Duration),
+        (name, limit, window): ((&str, &str), u32, Duration),
         now: Timestamp,
     ) -> Counted {
         let now = now.millis();
@@ -91,8 +91,9 @@ mod tests {
     #[test]
     fn a_window_takes_its_limit_and_the_next_begins_anew() {
         let quotas = Quotas::default();
-        let count =
-            |agent, at| quotas.count(agent, ("*", 2, Duration::from_secs(60)), Timestamp(at));
+        let count = |agent, at| {
+            quotas.count(agent, (("p", "*"), 2, Duration::from_secs(60)), Timestamp(at))
+        };
         assert_eq!((count("a", 0), count("a", 1_000)), (Counted::Within, Counted::Within));
         assert_eq!(count("a", 2_000), Counted::Over(Duration::from_secs(58)));
         assert_eq!(count("b", 2_000), Counted::Within);
@@ -104,7 +105,7 @@ mod tests {
         let quotas = Quotas::default();
         let flood = |at| {
             let count = |n: u32| {
-                quotas.count(&n.to_string(), ("*", 5, Duration::from_secs(1)), Timestamp(at))
+                quotas.count(&n.to_string(), (("p", "*"), 5, Duration::from_secs(1)), Timestamp(at))
             };
             (0..100_000).filter(|n| count(*n) == Counted::Uncounted).count()
         };

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// A token longer than this is none of ours.
-const LONGEST: usize = 8 << 10;
+pub(crate) const LONGEST: usize = 8 << 10;
 
 /// What a token says.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]

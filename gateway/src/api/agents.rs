@@ -163,10 +163,16 @@ pub(crate) async fn token(
         permissions: asked.permissions,
         expires,
     };
+    let signed = plane.signer.sign(&claims);
+    if signed.len() > crate::access::token::LONGEST {
+        return Err(Refusal::bad(
+            "tools and permissions make the token longer than 8 KiB; give fewer",
+        ));
+    }
     let subject = format!("token {} for {}", claims.id, claims.tools.join(" "));
     plane.note(caller, "token", &claims.agent, subject, StatusCode::CREATED, "");
     let text = serde_json::json!({
-        "agent_token": plane.signer.sign(&claims),
+        "agent_token": signed,
         "token_id": claims.id,
         "expires_at": claims.expires,
         "agent_name": agent.name,

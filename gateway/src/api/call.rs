@@ -106,7 +106,8 @@ async fn granted(
     params: Map<String, Value>,
 ) -> Result<Response<Body>, Refusal> {
     let text = Bytes::from(serde_json::to_vec(&params).unwrap_or_default());
-    let host = params.get("url").and_then(Value::as_str).and_then(host_of);
+    // A `url` of which nobody can say where it leads is told as such: guards on hosts do not grant it.
+    let host = params.get("url").map(|url| url.as_str().and_then(host_of).unwrap_or_default());
     let wish = Wish {
         agent: claims.map_or("", |claims| &claims.agent),
         role: claims.map_or("", |claims| &claims.role),
@@ -140,7 +141,9 @@ async fn granted(
     let cache_only = level >= Level::Critical && tool.config.priority == Priority::Low;
     let served = match ages {
         Some(ages) => {
-            let key = format!("{}:{}:", tool.config.name, action.config.name);
+            // What a mock said is no answer of the tool.
+            let mock = if settings.flags.mock { "mock:" } else { "" };
+            let key = format!("{mock}{}:{}:", tool.config.name, action.config.name);
             let key = key + &String::from_utf8_lossy(&text);
             through_cache(plane, tool, call, key, ages, cache_only).await?
         }
@@ -322,10 +325,12 @@ fn query_of(params: &Map<String, Value>) -> String {
     params.iter().map(pair).collect::<Vec<_>>().join("&")
 }
 
-/// The host that a URL names, in lower case and without a user, as the tool would see it.
+/// The host that a URL names, in lower case. None of what readers of URLs take in different ways: blanks, backslashes, users, other schemes.
 fn host_of(url: &str) -> Option<String> {
-    let uri: http::Uri = url.trim().parse().ok()?;
-    uri.host().map(str::to_ascii_lowercase)
+    let odd = |c: char| c.is_whitespace() || c.is_control() || c == '\\' || c == '@';
+    let uri: http::Uri = Some(url).filter(|url| !url.contains(odd))?.parse().ok()?;
+    let known = matches!(uri.scheme_str(), Some("http" | "https"));
+    uri.host().filter(|host| known && !host.is_empty()).map(str::to_ascii_lowercase)
 }
 
 #[cfg(test)]
@@ -342,7 +347,19 @@ mod tests {
 
     #[test]
     fn a_host_is_what_the_tool_would_connect_to() {
-        assert_eq!(host_of("http://user@API.example:80/x").as_deref(), Some("api.example"));
-        assert_eq!(host_of("/x"), None);
+        assert_eq!(host_of("http://API.example:80/x?y").as_deref(), Some("api.example"));
+        for url in [
+            "/x",
+            "//evil.net/x",
+            "http://evil.net/a b",
+            "http://good.org\\@evil.net/",
+            "ht\ttp://evil.net/",
+            "http://user@evil.net/",
+            "ftp://evil.net/",
+            "http://169.254.169.254/ x",
+            "",
+        ] {
+            assert_eq!(host_of(url), None, "{url}");
+        }
     }
 }

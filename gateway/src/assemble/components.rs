@@ -41,14 +41,16 @@ pub(super) fn begin(
     let checks = Arc::new(checks(config, parts, clock));
     let mut all = Components::new(threads.clone(), restarts);
     let retention = config.database.audit_retention;
+    // One question may take so long without anything being wrong with the asker.
+    let asking = config.database.timeout;
     for (name, period, runs) in [
         ("checks", check::EVERY, look(Arc::clone(&checks))),
-        ("database_probe", check::EVERY, probe(Arc::clone(&checks))),
+        ("database_probe", check::EVERY + asking, probe(Arc::clone(&checks))),
         ("stats", pressure::EVERY, statistics(parts)),
-        ("policies", REFRESH, policies(parts)),
+        ("policies", REFRESH + asking, policies(parts)),
         ("settings", settings::EVERY, reload(parts)),
-        ("sweeper", SWEEP, sweep(parts, clock, retention)),
-        ("audit_writer", AUDIT, audit(parts)),
+        ("sweeper", SWEEP + asking, sweep(parts, clock, retention)),
+        ("audit_writer", AUDIT + asking, audit(parts)),
     ] {
         let keep = all.add(name, period, runs);
         tasks.spawn(name, |stop| async move {

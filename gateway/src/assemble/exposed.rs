@@ -62,7 +62,7 @@ fn narrowness(registry: &Registry, parts: &Parts) {
     show(registry, pressure, Counter, name, |it| it.useless() as f64);
     let help = "1 when memory is used up and cleanups free nothing.";
     show(registry, pressure, Gauge, ("gateway_restart_wanted", help), |it| {
-        f64::from(u8::from(it.level() >= Level::Critical && it.is_useless()))
+        f64::from(u8::from(it.level() >= Level::Critical && it.is_leak()))
     });
     let help = "Bytes that the program has asked for.";
     registry.computed("gateway_allocated_bytes", help, Gauge, || pressure::allocated().0 as f64);

@@ -235,6 +235,7 @@ fn plane(
         admin_token: admin_token(config)?,
         registry: registry.clone(),
         key_makers: tokio::sync::Semaphore::new(2),
+        readers: tokio::sync::Semaphore::new(config.max_in_flight.div_ceil(2)),
         max_in_flight: config.max_in_flight,
         max_body: config.max_body_size.as_usize(),
         read_timeout: config.read_timeout,

@@ -154,7 +154,19 @@ async fn judge(admin: Arc<Admin>, file: EnvFile, version: u64, time: Duration, r
     }
     let judged = file.clone();
     let done = match verdict {
-        None => apart(move || judged.keep(version).map(drop)).await,
+        None => {
+            apart(move || {
+                judged.keep(version).map(|kept| {
+                    if !kept {
+                        warn!(
+                            version,
+                            "the environment file had gone back before its time was over"
+                        );
+                    }
+                })
+            })
+            .await
+        }
         Some(reason) => {
             warn!(version, reason, "the environment file goes back");
             apart(move || judged.take_back(version, reason)).await

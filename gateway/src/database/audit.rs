@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// Records on the way at most.
@@ -46,7 +47,12 @@ pub(crate) struct Sink {
     drained: u64,
     /// Taken from the queue and not yet settled: a restart of the component loses none.
     batch: Vec<Record>,
+    /// The database was away a moment ago: until then it is not asked, and what comes goes to the journal.
+    away_until: Option<Instant>,
 }
+
+/// After the database was away it is asked again.
+const AWAY: Duration = Duration::from_secs(2);
 
 /// An audit with its journal in `dir`.
 pub(crate) fn open(dir: &Path, max_journal: u64) -> (Audit, Arc<Mutex<Sink>>) {
@@ -62,6 +68,7 @@ pub(crate) fn open(dir: &Path, max_journal: u64) -> (Audit, Arc<Mutex<Sink>>) {
         max_journal,
         drained: 0,
         batch: Vec::new(),
+        away_until: None,
     };
     (Audit { records: sender, counts }, Arc::new(Mutex::new(sink)))
 }
@@ -99,7 +106,8 @@ impl Sink {
                 self.batch.push(record);
             }
         }
-        if self.counts.journal_bytes.load(Ordering::Relaxed) > 0 {
+        let away = self.away_until.is_some_and(|until| until > Instant::now());
+        if !away && self.counts.journal_bytes.load(Ordering::Relaxed) > 0 {
             // In order: what waits in the journal goes first.
             self.drain(database).await;
         }
@@ -116,14 +124,18 @@ impl Sink {
 
     async fn settle(&mut self, database: &Database) {
         let n = self.batch.len() as u64;
-        if self.counts.journal_bytes.load(Ordering::Relaxed) == 0 {
+        let away = self.away_until.is_some_and(|until| until > Instant::now());
+        if !away && self.counts.journal_bytes.load(Ordering::Relaxed) == 0 {
             match database.append(self.batch.clone()).await {
                 Ok(()) => {
                     self.counts.written.fetch_add(n, Ordering::Relaxed);
                     self.batch.clear();
                     return;
                 }
-                Err(error) => warn!(%error, "audit records go to the journal"),
+                Err(error) => {
+                    self.away_until = Some(Instant::now() + AWAY);
+                    warn!(%error, "audit records go to the journal");
+                }
             }
         }
         match self.journal_batch() {
@@ -151,9 +163,18 @@ impl Sink {
         }
         let mut file = match len {
             Ok(len) => AppendFile::open_at(&self.journal, len)?,
-            Err(_) => AppendFile::create(&self.journal)?,
+            Err(_) => {
+                self.drained = 0;
+                AppendFile::create(&self.journal)?
+            }
         };
-        file.append(text.as_bytes())?;
+        let before = file.len();
+        // A line that an earlier end tore must not take the next one along.
+        let appended = file.append(b"\n").and_then(|()| file.append(text.as_bytes()));
+        if let Err(error) = appended {
+            AppendFile::open_at(&self.journal, before)?; // without the half of it
+            return Err(error);
+        }
         self.counts.journal_bytes.store(file.len(), Ordering::Relaxed);
         Ok(true)
     }
@@ -162,6 +183,12 @@ impl Sink {
     async fn drain(&mut self, database: &Database) {
         let (records, end) = match self.next_of_journal() {
             Ok(next) => next,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                warn!("the audit's journal is gone; what waited in it is lost");
+                self.drained = 0;
+                self.counts.journal_bytes.store(0, Ordering::Relaxed);
+                return;
+            }
             Err(error) => {
                 warn!(%error, "the audit's journal could not be read");
                 return;
@@ -176,26 +203,40 @@ impl Sink {
             return;
         }
         let n = records.len() as u64;
-        match database.append(records).await {
+        match database.append(records.clone()).await {
             Ok(()) => {
                 self.drained = end;
                 self.counts.written.fetch_add(n, Ordering::Relaxed);
             }
-            Err(DatabaseError::Away(_)) => {}
-            Err(DatabaseError::Refused(cause)) => {
-                warn!(cause, lost = n, "the database refuses records of the journal");
-                self.drained = end;
-                self.counts.lost.fetch_add(n, Ordering::Relaxed);
-            }
+            Err(DatabaseError::Away(_)) => self.away_until = Some(Instant::now() + AWAY),
+            Err(DatabaseError::Refused(_)) => self.one_by_one(database, records, end).await,
         }
+    }
+
+    /// The database refuses one of them: it is lost, and the others are written.
+    async fn one_by_one(&mut self, database: &Database, records: Vec<Record>, end: u64) {
+        for record in records {
+            let id = record.id.clone();
+            match database.append(vec![record]).await {
+                Ok(()) => self.counts.written.fetch_add(1, Ordering::Relaxed),
+                Err(DatabaseError::Refused(cause)) => {
+                    warn!(cause, id, "the database refuses a record of the journal");
+                    self.counts.lost.fetch_add(1, Ordering::Relaxed)
+                }
+                // All again later; what is there already stays as it is.
+                Err(DatabaseError::Away(_)) => return,
+            };
+        }
+        self.drained = end;
     }
 
     /// The next records of the journal and where they end. A line that a kill tore is passed over.
     fn next_of_journal(&self) -> std::io::Result<(Vec<Record>, u64)> {
         let mut file = std::fs::File::open(&self.journal)?;
-        file.seek(SeekFrom::Start(self.drained))?;
+        let drained = if file.metadata()?.len() < self.drained { 0 } else { self.drained };
+        file.seek(SeekFrom::Start(drained))?;
         let mut reader = BufReader::new(file);
-        let (mut records, mut end, mut line) = (Vec::new(), self.drained, Vec::new());
+        let (mut records, mut end, mut line) = (Vec::new(), drained, Vec::new());
         while records.len() < BATCH {
             line.clear();
             let read = reader.read_until(b'\n', &mut line)?;

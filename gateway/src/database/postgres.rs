@@ -21,6 +21,8 @@ const IDLE: Duration = Duration::from_secs(60);
 pub(super) struct Postgres {
     config: Config,
     places: Semaphore,
+    /// Held by each connection to its very end, also by one that waits for an answer that nobody waits for any more.
+    links: Arc<Semaphore>,
     idle: Mutex<Vec<Link>>,
     open: Arc<AtomicUsize>,
     lifetime: Duration,
@@ -46,6 +48,10 @@ impl Postgres {
             })?;
             parsed.password(password.trim_end_matches(['\r', '\n']));
         }
+        if parsed.get_options().is_none() {
+            // The server ends what we no longer wait for.
+            parsed.options(format!("-c statement_timeout={}", config.timeout.as_millis()));
+        }
         parsed.connect_timeout(config.timeout).keepalives_idle(Duration::from_secs(15));
         if parsed.get_application_name().is_none() {
             parsed.application_name("forerunner");
@@ -53,6 +59,7 @@ impl Postgres {
         Ok(Self {
             config: parsed,
             places: Semaphore::new(config.max_connections),
+            links: Arc::new(Semaphore::new(config.max_connections)),
             idle: Mutex::new(Vec::new()),
             open: Arc::default(),
             lifetime: config.max_lifetime,
@@ -109,6 +116,8 @@ impl Postgres {
     }
 
     async fn connect(&self) -> Result<Link, DatabaseError> {
+        let link = Arc::clone(&self.links).try_acquire_owned();
+        let link = link.map_err(|_| DatabaseError::Away("all connections hang".to_owned()))?;
         let connected = self.config.connect(NoTls).await;
         let (client, connection) = connected.map_err(|error| DatabaseError::Away(words(&error)))?;
         let open = Arc::clone(&self.open);
@@ -116,6 +125,7 @@ impl Postgres {
         tokio::spawn(async move {
             let _ = connection.await; // ends with the client, or with the server
             open.fetch_sub(1, Ordering::Relaxed);
+            drop(link);
         });
         if !self.has_tables.load(Ordering::Relaxed) {
             // Two gateways that start at once may both try; the second try finds the tables there.
@@ -218,18 +228,11 @@ impl Postgres {
     }
 }
 
-/// Whether the server answered, and would again: anything but its own end.
+/// Whether it is what was asked that the server refuses: a value (class 22) or a rule of the tables (23). Anything else may be over later.
 fn is_refusal(error: &tokio_postgres::Error) -> bool {
-    let gone = [
-        SqlState::ADMIN_SHUTDOWN,
-        SqlState::CRASH_SHUTDOWN,
-        SqlState::CANNOT_CONNECT_NOW,
-        SqlState::DISK_FULL,
-        SqlState::OUT_OF_MEMORY,
-        SqlState::READ_ONLY_SQL_TRANSACTION,
-        SqlState::TOO_MANY_CONNECTIONS,
-    ];
-    !error.is_closed() && error.code().is_some_and(|code| !gone.contains(code))
+    let of_values =
+        |code: &SqlState| code.code().starts_with("22") || code.code().starts_with("23");
+    !error.is_closed() && error.code().is_some_and(of_values)
 }
 
 fn words(error: &tokio_postgres::Error) -> String {

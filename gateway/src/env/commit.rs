@@ -165,6 +165,7 @@ impl EnvFile {
             author: author.to_owned(),
             change: change.words(),
             before: document.text().to_owned(),
+            after: edited.text().to_owned(),
             before_hash: now,
             after_hash: after.clone(),
             judged,
@@ -234,13 +235,8 @@ impl EnvFile {
         let restored = if now_hash == intent.after_hash {
             intent.before.clone()
         } else {
-            // Others came after it, or it was never published.
-            let after = journal.intents().find(|it| it.version > version);
-            let published = after.filter(|it| it.before_hash == intent.after_hash);
-            match published {
-                Some(next) => without(&now, &intent.before, &next.before)?.text().to_owned(),
-                None => now.text().to_owned(),
-            }
+            // Others came after it, or it was never published: then nothing of it is there.
+            without(&now, &intent.before, &intent.after)?.text().to_owned()
         };
         if restored != now.text() {
             durable::replace_private(&self.path, restored.as_bytes())?;
@@ -257,17 +253,18 @@ impl EnvFile {
         let _lock = self.lock()?;
         let journal = Journal::open(&self.path)?;
         let (_, now) = self.read()?;
-        let mut next = now; // what followed the version, by its hash
+        let mut last = true;
         let mut versions = Vec::new();
         for intent in journal.intents().rev() {
             let state = match journal.outcome(intent.version) {
                 Some((true, _)) => "kept".to_owned(),
                 Some((false, reason)) => format!("taken back: {reason}"),
-                None if intent.after_hash != next => "not published".to_owned(),
+                // Its writer ended between the note and the file.
+                None if last && intent.before_hash == now => "not published".to_owned(),
                 None if intent.judged => "being judged".to_owned(),
                 None => "published".to_owned(),
             };
-            next.clone_from(&intent.before_hash);
+            last = false;
             let Intent { version: number, time, author, change, .. } = intent.clone();
             versions.push(Version { number, time, author, change, state });
         }

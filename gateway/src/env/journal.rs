@@ -32,6 +32,8 @@ pub(super) struct Intent {
     pub(super) change: String,
     /// The content that is replaced.
     pub(super) before: String,
+    /// The content that is published.
+    pub(super) after: String,
     pub(super) before_hash: String,
     pub(super) after_hash: String,
     /// Whether it is kept only if somebody says so within this time.
@@ -97,7 +99,7 @@ impl Journal {
     fn rewrite(&self) -> Result<(), EnvError> {
         let mut bytes = 0;
         let recent = self.intents().rev().take(KEPT).enumerate().take_while(|(n, intent)| {
-            bytes += intent.before.len();
+            bytes += intent.before.len() + intent.after.len();
             *n < 2 || bytes <= MOST_BYTES
         });
         let first = recent.last().map_or(0, |(_, intent)| intent.version);

@@ -20,6 +20,10 @@ const PROBES: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct Breaker(Mutex<Inner>);
 
+/// Of a call that was allowed; it tells when that was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket(u32);
+
 #[derive(Debug)]
 struct Inner {
     state: State,
@@ -27,6 +31,8 @@ struct Inner {
     ring: [(u64, u32, u32); SECONDS],
     start: Instant,
     opened: u32,
+    /// Changes with the state: what began before tells nothing of now.
+    generation: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,39 +45,39 @@ enum State {
 impl Default for Breaker {
     fn default() -> Self {
         let ring = [(0, 0, 0); SECONDS];
-        let inner = Inner { state: State::Closed, ring, start: Instant::now(), opened: 0 };
+        let (start, opened, generation) = (Instant::now(), 0, 0);
+        let inner = Inner { state: State::Closed, ring, start, opened, generation };
         Self(Mutex::new(inner))
     }
 }
 
 impl Breaker {
-    /// Whether a call may be made; if not, for how long.
-    pub(crate) fn allows(&self) -> Result<(), Duration> {
+    /// Whether a call may be made, and with which ticket; if not, for how long.
+    pub(crate) fn allows(&self) -> Result<Ticket, Duration> {
         let mut inner = self.0.lock();
         let now = Instant::now();
         match inner.state {
-            State::Closed => Ok(()),
-            State::Open { until } if until > now => Err(until - now),
-            State::Open { .. } => {
-                inner.state = State::HalfOpen { sent: 1, good: 0, until: now + PAUSE };
-                Ok(())
-            }
+            State::Closed => {}
+            State::Open { until } if until > now => return Err(until - now),
             State::HalfOpen { sent, good, until } if sent < PROBES => {
                 inner.state = State::HalfOpen { sent: sent + 1, good, until };
-                Ok(())
             }
-            // Probes of which nobody told the end: their clients went away.
-            State::HalfOpen { until, .. } if until <= now => {
+            State::HalfOpen { until, .. } if until > now => return Err(until - now),
+            // The pause is over; or nobody told the end of the probes: their clients went away.
+            State::Open { .. } | State::HalfOpen { .. } => {
                 inner.state = State::HalfOpen { sent: 1, good: 0, until: now + PAUSE };
-                Ok(())
+                inner.generation = inner.generation.wrapping_add(1);
             }
-            State::HalfOpen { until, .. } => Err(until - now),
         }
+        Ok(Ticket(inner.generation))
     }
 
     /// A call ended. True if that opened it.
-    pub(crate) fn ended(&self, good: bool) -> bool {
+    pub(crate) fn ended(&self, Ticket(generation): Ticket, good: bool) -> bool {
         let mut inner = self.0.lock();
+        if generation != inner.generation {
+            return false;
+        }
         let now = Instant::now();
         match inner.state {
             State::Closed => {
@@ -91,12 +97,13 @@ impl Breaker {
                 inner.state = State::HalfOpen { sent, good: good + 1, until };
                 if good + 1 >= PROBES {
                     inner.state = State::Closed;
+                    inner.generation = inner.generation.wrapping_add(1);
                     inner.ring = [(0, 0, 0); SECONDS];
                     inner.opened = 0;
                 }
                 false
             }
-            State::Open { .. } => false, // begun before it opened
+            State::Open { .. } => false,
         }
     }
 
@@ -128,6 +135,7 @@ impl Inner {
     fn open(&mut self, now: Instant) {
         let pause = PAUSE.saturating_mul(1 << self.opened.min(8)).min(LONGEST_PAUSE);
         self.opened += 1;
+        self.generation = self.generation.wrapping_add(1);
         self.state = State::Open { until: now + pause };
     }
 }
@@ -141,23 +149,25 @@ mod tests {
     }
 
     fn call(breaker: &Breaker, good: bool) -> bool {
-        let allowed = breaker.allows().is_ok();
-        if allowed {
-            breaker.ended(good);
+        let ticket = breaker.allows();
+        if let Ok(ticket) = ticket {
+            breaker.ended(ticket, good);
         }
-        allowed
+        ticket.is_ok()
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_opens_on_half_failed_and_closes_after_three_good_probes() {
         let breaker = Breaker::default();
+        let old = breaker.allows().unwrap();
         assert!((0..19).all(|_| call(&breaker, false)), "too few to judge by");
         assert!(call(&breaker, false) && !call(&breaker, true));
         assert_eq!(breaker.allows(), Err(PAUSE));
         after(5.0).await;
-        assert!(breaker.allows().is_ok() && breaker.allows().is_ok() && breaker.allows().is_ok());
+        let probes: Vec<Ticket> = (0..3).map(|_| breaker.allows().unwrap()).collect();
         assert!(breaker.allows().is_err(), "three probes and no more");
-        assert!(!breaker.ended(true) && !breaker.ended(true) && !breaker.ended(true));
+        assert!(!breaker.ended(old, false), "what began before it opened says nothing of now");
+        assert!(probes.into_iter().all(|probe| !breaker.ended(probe, true)));
         assert_eq!(breaker.read(), 0.0);
         assert!((0..19).all(|_| call(&breaker, false)), "what was before is forgotten");
     }

@@ -32,6 +32,8 @@ pub(crate) enum CallError {
     Late,
     /// It cannot be reached, or failed.
     Failed(String),
+    /// The client did not send all that it promised.
+    Unsent,
     /// It refuses the request as it is.
     Refused(u16, String),
 }
@@ -39,7 +41,7 @@ pub(crate) enum CallError {
 impl CallError {
     /// Whether a stale answer is better than none.
     pub(crate) fn is_of_the_tool(&self) -> bool {
-        !matches!(self, Self::Refused(..))
+        !matches!(self, Self::Refused(..) | Self::Unsent)
     }
 }
 
@@ -98,12 +100,11 @@ async fn one(
     faults: &Faults,
     deadline: Instant,
 ) -> Result<Bytes, CallError> {
-    if call.flags.breakers
-        && let Err(wait) = tool.breaker.allows()
-    {
+    let ticket = call.flags.breakers.then(|| tool.breaker.allows()).transpose();
+    let ticket = ticket.map_err(|wait| {
         tool.meter.ended(Outcome::BreakerOpen);
-        return Err(CallError::LeftAlone(wait));
-    }
+        CallError::LeftAlone(wait)
+    })?;
     let Ok(mut place) = tool.door.enter(tool.config.priority).await else {
         tool.meter.ended(Outcome::Shed);
         return Err(CallError::Busy);
@@ -124,7 +125,7 @@ async fn one(
     }
     drop(place);
     tool.meter.ended(outcome);
-    if call.flags.breakers && tool.breaker.ended(outcome == Outcome::Good) {
+    if ticket.is_some_and(|ticket| tool.breaker.ended(ticket, outcome == Outcome::Good)) {
         tracing::warn!(tool = %tool.config.name, "the tool fails and is left alone for a while");
     }
     answer.map_err(|failure| match failure {
@@ -176,7 +177,7 @@ async fn attempt(
     let body = if call.query.is_some() { Bytes::new() } else { call.params.clone() };
     let request = request
         .body(Full::new(body))
-        .map_err(|error| Failure::Failed(format!("the request could not be made: {error}")))?;
+        .map_err(|error| Failure::Refused(400, format!("the request cannot be made: {error}")))?;
     let answer = client.send(request).await.map_err(Failure::Unreachable)?;
     let status = answer.status();
     let body = Limited::new(answer.into_body(), LARGEST).collect().await;

@@ -12,12 +12,15 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -111,20 +114,23 @@ impl Pools {
 pub(crate) async fn pass(
     client: &Client,
     tool: &Arc<Tool>,
-    request: Request<Incoming>,
+    request: Request<Upload>,
     target: Uri,
     peer: IpAddr,
     in_flight: InFlight,
     breakers: bool,
 ) -> Result<Response<Body>, CallError> {
-    if breakers && let Err(wait) = tool.breaker.allows() {
+    let ticket = breakers.then(|| tool.breaker.allows()).transpose();
+    let ticket = ticket.map_err(|wait| {
         tool.meter.ended(Outcome::BreakerOpen);
-        return Err(CallError::LeftAlone(wait));
-    }
+        CallError::LeftAlone(wait)
+    })?;
     let Ok(mut place) = tool.door.enter(tool.config.priority).await else {
         tool.meter.ended(Outcome::Shed);
         return Err(CallError::Busy);
     };
+    let with_http_2 = request.version() == http::Version::HTTP_2;
+    let uploaded = Arc::clone(&request.body().uploaded);
     let request = forwarded(request, target, peer);
     let start = Instant::now();
     let answer = timeout(tool.config.timeout, client.pass(request)).await;
@@ -135,8 +141,13 @@ pub(crate) async fn pass(
         Ok(Err(_)) => Outcome::Unreachable,
         Err(_) => Outcome::Late,
     };
+    if matches!(outcome, Outcome::Late | Outcome::Unreachable) && !uploaded.load(Ordering::Relaxed)
+    {
+        // The client did not send what it promised: that says nothing of the tool.
+        return Err(CallError::Unsent);
+    }
     tool.meter.ended(outcome);
-    if breakers && tool.breaker.ended(outcome == Outcome::Good) {
+    if ticket.is_some_and(|ticket| tool.breaker.ended(ticket, outcome == Outcome::Good)) {
         tracing::warn!(tool = %tool.config.name, "the tool fails and is left alone for a while");
     }
     match answer {
@@ -148,7 +159,8 @@ pub(crate) async fn pass(
             let (mut head, body) = answer.into_parts();
             clean(&mut head.headers);
             let pause = tool.config.timeout;
-            Ok(Response::from_parts(head, Body::pass(body, place, in_flight, pause)))
+            let body = Body::pass(body, place, in_flight, pause, with_http_2);
+            Ok(Response::from_parts(head, body))
         }
         Ok(Err(error)) => Err(CallError::Failed(error)),
         Err(_) => {
@@ -159,9 +171,13 @@ pub(crate) async fn pass(
 }
 
 /// The request as the tool gets it.
-fn forwarded(request: Request<Incoming>, target: Uri, peer: IpAddr) -> Request<Sent> {
+fn forwarded(request: Request<Upload>, target: Uri, peer: IpAddr) -> Request<Sent> {
     let (mut head, body) = request.into_parts();
-    let host = head.headers.remove(header::HOST);
+    let authority = head.uri.authority().and_then(|it| HeaderValue::from_str(it.as_str()).ok());
+    let host = head.headers.remove(header::HOST).or(authority);
+    for name in ["forwarded", "x-forwarded-host", "x-forwarded-proto"] {
+        head.headers.remove(name); // what a client says of itself
+    }
     clean(&mut head.headers);
     head.headers.remove(header::AUTHORIZATION); // the gateway's own, not the tool's
     let before = head.headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
@@ -177,16 +193,74 @@ fn forwarded(request: Request<Incoming>, target: Uri, peer: IpAddr) -> Request<S
     }
     head.uri = target;
     head.version = http::Version::HTTP_11;
-    Request::from_parts(head, body.map_err(BodyError::from).boxed_unsync())
+    Request::from_parts(head, body.boxed_unsync())
+}
+
+/// A client's body: there already, or on its way; it tells when all of it is.
+pub(crate) struct Upload {
+    body: Part,
+    uploaded: Arc<AtomicBool>,
+}
+
+enum Part {
+    Whole(Full<Bytes>),
+    Coming(Incoming),
+}
+
+impl Upload {
+    /// All of it is there.
+    pub(crate) fn whole(body: Bytes) -> Self {
+        Self { body: Part::Whole(Full::new(body)), uploaded: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// Passed on piece by piece.
+    pub(crate) fn coming(body: Incoming) -> Self {
+        let uploaded = Arc::new(AtomicBool::new(body.is_end_stream()));
+        Self { body: Part::Coming(body), uploaded }
+    }
+}
+
+impl hyper::body::Body for Upload {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match &mut self.body {
+            Part::Whole(body) => ready!(Pin::new(body).poll_frame(context))
+                .map(|frame| frame.map_err(|never| match never {})),
+            Part::Coming(body) => ready!(Pin::new(body).poll_frame(context))
+                .map(|frame| frame.map_err(BodyError::from)),
+        };
+        if frame.is_none() || self.is_end_stream() {
+            self.uploaded.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Part::Whole(body) => body.is_end_stream(),
+            Part::Coming(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Part::Whole(body) => body.size_hint(),
+            Part::Coming(body) => body.size_hint(),
+        }
+    }
 }
 
 /// Takes off what is between neighbours only, and what `Connection` names.
 fn clean(headers: &mut HeaderMap) {
-    if let Some(named) = headers.get(header::CONNECTION).and_then(|value| value.to_str().ok()) {
-        let named: Vec<HeaderName> =
-            named.split(',').filter_map(|name| name.trim().parse().ok()).collect();
-        named.iter().for_each(|name| drop(headers.remove(name)));
-    }
+    let named = headers.get_all(header::CONNECTION).into_iter().filter_map(|it| it.to_str().ok());
+    let named = named.flat_map(|names| names.split(','));
+    let named: Vec<HeaderName> = named.filter_map(|name| name.trim().parse().ok()).collect();
+    named.iter().for_each(|name| drop(headers.remove(name)));
     HOP.iter().for_each(|name| drop(headers.remove(name)));
 }
 

@@ -91,6 +91,21 @@ fn r2_3_what_nobody_called_good_is_taken_back_at_the_next_start_and_what_came_af
 }
 
 #[test]
+fn r2_3_what_is_taken_back_is_gone_whatever_was_changed_or_taken_back_meanwhile() {
+    let (_dir, file) = file("A=1\nB=1\n");
+    let (first, _) = published(file.commit(&set("A", "2"), "admin", None, true).unwrap());
+    let (second, _) = published(file.commit(&set("B", "2"), "admin", None, true).unwrap());
+    file.take_back(first, "x").unwrap();
+    file.take_back(second, "x").unwrap();
+    assert_eq!(text(&file), "A=1\nB=1\n");
+    // By hand, past every lock.
+    let (third, _) = published(file.commit(&set("A", "3"), "admin", None, true).unwrap());
+    durable::replace(file.path(), b"A=3\nB=1\nC=1\n").unwrap();
+    file.take_back(third, "x").unwrap();
+    assert_eq!(text(&file), "A=1\nB=1\nC=1\n");
+}
+
+#[test]
 fn a_change_against_what_was_read_is_refused_when_another_came_between() {
     let (_dir, file) = file("A=1\n");
     let (_, seen) = file.read().unwrap();
