@@ -2,14 +2,20 @@
 """A process that leaks, for tests. usage: leaky.py PORT MODE MEGABYTES_A_SECOND
 
 MODE is what POST /cleanup does: helps, nothing or hangs. GET /metrics has its own memory and what it served."""
-import http.server, sys, threading, time
+import http.server, os, sys, threading, time
 
 port, mode, rate = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 kept, served = [], [0]
 
 
+parent = os.getppid()
+
+
 def leak():
     while True:
+        # A test that failed, or a watchdog that was killed, must not leave it leaking: it would take the machine's memory.
+        if os.getppid() != parent or resident() > 2 << 30:
+            os._exit(1)
         kept.append(bytearray(int(rate * 250_000)))  # large, so that it goes back to the system when it is freed
         kept[-1][::4096] = b"x" * len(kept[-1][::4096])
         time.sleep(0.25)
