@@ -14,7 +14,7 @@ parent = os.getppid()
 def leak():
     while True:
         # A test that failed, or a watchdog that was killed, must not leave it leaking: it would take the machine's memory.
-        if os.getppid() != parent or resident() > 2 << 30:
+        if os.getppid() != parent or resident() > 6 << 30:
             os._exit(1)
         kept.append(bytearray(int(rate * 250_000)))  # large, so that it goes back to the system when it is freed
         kept[-1][::4096] = b"x" * len(kept[-1][::4096])
