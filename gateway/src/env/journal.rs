@@ -1,4 +1,4 @@
-//! Beside the file `NAME`, in `.NAME.journal`: a line for each change before it is published, with the content that it replaces,
+//! Beside the file `NAME`, in `.NAME.journal`: a line for each change before it is published, with the contents before and after,
 //! and a line for what became of it. The last [`KEPT`] versions are kept, fewer of a large file; the journal is as private as the file.
 
 use super::commit::EnvError;
