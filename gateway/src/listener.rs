@@ -2,7 +2,6 @@
 
 use crate::body::Body;
 use crate::config::TlsConfig;
-use crate::health::board::Board;
 use crate::lane::{Arrival, Lanes};
 use crate::pressure::Level;
 use crate::request::DataPlane;
@@ -24,6 +23,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+use telemetry::CounterVec;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -113,6 +113,7 @@ pub(crate) async fn serve(
     let board = Arc::clone(&plane.board);
     let close = Stop::new();
     let (clock, overload) = (plane.clock, Arc::clone(&plane.overload));
+    let handed = plane.meters.refused_connections.clone();
     let shared = Arc::new(Shared { plane, config, acceptor, builder, close: close.clone() });
     let lanes = Lanes::start(overload.len(), (&board, &overload, clock), move |arrival| {
         let shared = Arc::clone(&shared);
@@ -129,7 +130,7 @@ pub(crate) async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, peer)) => hand(&lanes, &board, socket, peer, slot),
+            Ok((socket, peer)) => hand(&lanes, &handed, socket, peer, slot),
             Err(error) => {
                 // Out of handles, mostly: those in use will come back.
                 warn!(%error, "connection could not be accepted");
@@ -143,7 +144,7 @@ pub(crate) async fn serve(
         && let Ok(slot) = Arc::clone(&slots).try_acquire_owned()
         && let Some(Ok((socket, peer))) = listener.accept().now_or_never()
     {
-        hand(&lanes, &board, socket, peer, slot);
+        hand(&lanes, &handed, socket, peer, slot);
     }
     drop(listener);
     // A client that is just sending its next request must not find the connection closed: each answer asks it to connect anew, and who
@@ -165,14 +166,15 @@ pub(crate) async fn serve(
 /// Has a thread serve the connection. One that cannot take it has far too much to do already.
 fn hand(
     lanes: &Lanes,
-    board: &Board,
+    ended: &CounterVec<1>,
     socket: TcpStream,
     peer: SocketAddr,
     slot: OwnedSemaphorePermit,
 ) {
     let handed = socket.into_std().is_ok_and(|socket| lanes.hand(Arrival { socket, peer, slot }));
     if !handed {
-        debug!(%peer, in_flight = board.in_flight.load(Ordering::Relaxed), "connection dropped");
+        ended.with(["no_thread"]).inc();
+        debug!(%peer, "connection dropped: its thread has too many on their way already");
     }
 }
 

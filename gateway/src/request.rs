@@ -213,13 +213,15 @@ impl DataPlane {
         let granted = granted.and_then(|_| self.count(claims.as_deref(), wish));
         let agent = wish.agent.to_owned();
         let answer = match granted {
-            Ok(()) => {
-                let breakers = self.settings.load().flags.breakers;
-                let (client, peer) = (&self.client, caller.peer);
-                let request = self.upload(request).await?;
-                let passed = proxy::pass(client, tool, request, to, peer, in_flight, breakers);
-                passed.await.map_err(Refusal::from)
-            }
+            Ok(()) => match self.upload(request).await {
+                Ok(request) => {
+                    let breakers = self.settings.load().flags.breakers;
+                    let (client, peer) = (&self.client, caller.peer);
+                    let passed = proxy::pass(client, tool, request, to, peer, in_flight, breakers);
+                    passed.await.map_err(Refusal::from)
+                }
+                Err(refused) => Err(refused),
+            },
             Err(denied) => Err(denied),
         };
         let status = answer.as_ref().map_or_else(|refusal| refusal.code, Response::status);

@@ -1,6 +1,6 @@
 //! What is read from the environment file, swapped whole: a request sees all of the old or all of the new.
 
-use crate::env::{Document, EnvFile, Flags};
+use crate::env::{Document, EnvFile, Flags, faults_of_values};
 use crate::health::board::{Board, Of, State};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub(crate) fn reload(file: Option<&EnvFile>, settings: &ArcSwap<Settings>, board
         }
     };
     let lines = document.faults().iter().map(ToString::to_string);
-    let faults: Vec<String> = lines.chain(Flags::faults(&document)).collect();
+    let faults: Vec<String> = lines.chain(faults_of_values(&document)).collect();
     let (state, reason) = match faults.is_empty() {
         true => (State::Healthy, format!("{} is at {hash}", file.path().display())),
         false => {

@@ -154,7 +154,7 @@ impl EnvFile {
         // What was unfit before is no reason to refuse what makes nothing worse.
         let known = Flags::faults(&document);
         let faults = Flags::faults(&edited).into_iter().filter(|fault| !known.contains(fault));
-        let faults: Vec<String> = faults.collect();
+        let faults: Vec<String> = faults.map(|(_, words)| words).collect();
         if !faults.is_empty() && !matches!(change, Change::Rollback(_)) {
             return Err(EnvError::Unfit(faults));
         }

@@ -42,16 +42,17 @@ impl Flags {
         }
     }
 
-    /// Values that cannot be read, each with the remedy.
-    pub(crate) fn faults(document: &Document) -> Vec<String> {
+    /// Keys of which the value cannot be read, each with the remedy.
+    pub(crate) fn faults(document: &Document) -> Vec<(String, String)> {
         let mut faults = Vec::new();
         for (key, value) in document.values() {
+            let mut fault = |words| faults.push((key.to_owned(), words));
             if SWITCHES.contains(&key) && switch(value).is_none() {
-                faults.push(format!("{key}={value} is neither on nor off"));
+                fault(format!("{key}={value} is neither on nor off"));
             } else if key.starts_with("FF_") && !SWITCHES.contains(&key) {
-                faults.push(format!("{key} is no switch; there are {}", SWITCHES.join(", ")));
+                fault(format!("{key} is no switch; there are {}", SWITCHES.join(", ")));
             } else if key == "UPSTREAM_MODE" && !["live", "mock"].contains(&value) {
-                faults.push(format!("UPSTREAM_MODE={value} is neither live nor mock"));
+                fault(format!("UPSTREAM_MODE={value} is neither live nor mock"));
             }
         }
         faults

@@ -16,5 +16,9 @@ pub(crate) use flags::Flags;
 
 /// Values that the gateway cannot use, each with the remedy.
 pub fn faults_of_values(document: &Document) -> Vec<String> {
-    Flags::faults(document)
+    let placed = |(key, words): (String, String)| match document.line_of(&key) {
+        Some(line) => format!("line {line}: {words}"),
+        None => words,
+    };
+    Flags::faults(document).into_iter().map(placed).collect()
 }

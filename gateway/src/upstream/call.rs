@@ -100,15 +100,7 @@ async fn one(
     faults: &Faults,
     deadline: Instant,
 ) -> Result<Bytes, CallError> {
-    let ticket = call.flags.breakers.then(|| tool.breaker.allows()).transpose();
-    let ticket = ticket.map_err(|wait| {
-        tool.meter.ended(Outcome::BreakerOpen);
-        CallError::LeftAlone(wait)
-    })?;
-    let Ok(mut place) = tool.door.enter(tool.config.priority).await else {
-        tool.meter.ended(Outcome::Shed);
-        return Err(CallError::Busy);
-    };
+    let (ticket, mut place) = tool.enter(call.flags.breakers).await?;
     let start = Instant::now();
     let answer = timeout_at(deadline, attempt(call, tool, action, client, faults)).await;
     tool.meter.seconds.observe(start.elapsed().as_secs_f64());
@@ -124,10 +116,7 @@ async fn one(
         place.ended(ending); // how soon a connection is refused says nothing of a tool's speed
     }
     drop(place);
-    tool.meter.ended(outcome);
-    if ticket.is_some_and(|ticket| tool.breaker.ended(ticket, outcome == Outcome::Good)) {
-        tracing::warn!(tool = %tool.config.name, "the tool fails and is left alone for a while");
-    }
+    tool.ended(ticket, outcome);
     answer.map_err(|failure| match failure {
         Failure::Late => CallError::Late,
         Failure::Overloaded(words) | Failure::Failed(words) | Failure::Unreachable(words) => {

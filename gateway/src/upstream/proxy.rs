@@ -120,15 +120,7 @@ pub(crate) async fn pass(
     in_flight: InFlight,
     breakers: bool,
 ) -> Result<Response<Body>, CallError> {
-    let ticket = breakers.then(|| tool.breaker.allows()).transpose();
-    let ticket = ticket.map_err(|wait| {
-        tool.meter.ended(Outcome::BreakerOpen);
-        CallError::LeftAlone(wait)
-    })?;
-    let Ok(mut place) = tool.door.enter(tool.config.priority).await else {
-        tool.meter.ended(Outcome::Shed);
-        return Err(CallError::Busy);
-    };
+    let (ticket, mut place) = tool.enter(breakers).await?;
     let with_http_2 = request.version() == http::Version::HTTP_2;
     let uploaded = Arc::clone(&request.body().uploaded);
     let request = forwarded(request, target, peer);
@@ -146,10 +138,7 @@ pub(crate) async fn pass(
         // The client did not send what it promised: that says nothing of the tool.
         return Err(CallError::Unsent);
     }
-    tool.meter.ended(outcome);
-    if ticket.is_some_and(|ticket| tool.breaker.ended(ticket, outcome == Outcome::Good)) {
-        tracing::warn!(tool = %tool.config.name, "the tool fails and is left alone for a while");
-    }
+    tool.ended(ticket, outcome);
     match answer {
         Ok(Ok(answer)) => {
             place.ended(match answer.status().as_u16() {

@@ -1,16 +1,18 @@
 //! One tool at work: its door, its breaker, its budget, and its actions.
 
-use super::breaker::Breaker;
+use super::breaker::{Breaker, Ticket};
 use super::budget::Budget;
+use super::call::CallError;
 use crate::admit::limiter::Limiter;
-use crate::admit::queue::{Door, Patience};
+use crate::admit::queue::{Door, Patience, Place};
 use crate::cache::store::Ages;
 use crate::config::{ActionConfig, AdmissionConfig, Permission, ToolConfig};
-use crate::meters::{Meters, RouteMeter, ToolMeter};
+use crate::meters::{Meters, Outcome, RouteMeter, ToolMeter};
 use http::{Method, Uri};
 use model::MetricKind;
 use std::sync::Arc;
 use telemetry::Registry;
+use tracing::warn;
 
 /// Calls at once that a tool gets before anything is known of it.
 const FIRST: usize = 20;
@@ -89,6 +91,29 @@ impl Tool {
 
     pub(crate) fn action(&self, name: &str) -> Option<(usize, &Action)> {
         self.actions.iter().enumerate().find(|(_, action)| action.config.name == name)
+    }
+
+    /// Past the breaker, where `breakers` are in use, and through the door; or why not.
+    pub(super) async fn enter(&self, breakers: bool) -> Result<(Option<Ticket>, Place), CallError> {
+        let ticket = breakers.then(|| self.breaker.allows()).transpose().map_err(|wait| {
+            self.meter.ended(Outcome::BreakerOpen);
+            CallError::LeftAlone(wait)
+        })?;
+        match self.door.enter(self.config.priority).await {
+            Ok(place) => Ok((ticket, place)),
+            Err(_) => {
+                self.meter.ended(Outcome::Shed);
+                Err(CallError::Busy)
+            }
+        }
+    }
+
+    /// A call ended: counted, and told to the breaker.
+    pub(super) fn ended(&self, ticket: Option<Ticket>, outcome: Outcome) {
+        self.meter.ended(outcome);
+        if ticket.is_some_and(|ticket| self.breaker.ended(ticket, outcome == Outcome::Good)) {
+            warn!(tool = %self.config.name, "the tool fails and is left alone for a while");
+        }
     }
 
     fn expose(self: &Arc<Self>, registry: &Registry) {
