@@ -27,6 +27,13 @@ enum Command {
     /// Keep other processes alive
     #[cfg(feature = "watchdog")]
     Watchdog(WatchdogArgs),
+    /// Become a command that ends when whoever started it does
+    #[cfg(feature = "watchdog")]
+    #[command(hide = true)]
+    Bound {
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
     /// Run SQL over collected metrics; without SQL, an interactive prompt
     #[cfg(feature = "monitor")]
     Query(crate::query::QueryArgs),
@@ -150,6 +157,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Gateway(args) => crate::role::gateway::run(args),
         #[cfg(feature = "watchdog")]
         Command::Watchdog(args) => crate::role::watchdog::run(args),
+        #[cfg(feature = "watchdog")]
+        Command::Bound { command } => crate::role::watchdog::become_bound(command),
         #[cfg(feature = "monitor")]
         Command::Query(args) => crate::query::run(args),
         #[cfg(feature = "monitor")]

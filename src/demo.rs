@@ -46,12 +46,18 @@ struct Ports {
     monitor: u16,
     gateway: u16,
     control: u16,
+    watchdog: u16,
 }
 
 pub(crate) fn run(args: DemoArgs) -> Result<(), Failure> {
     telemetry::trace::start("warn");
     let dir = std::path::absolute(&args.data_dir).map_err(exit::with(exit::SYSTEM))?;
-    let ports = Ports { monitor: port(9490)?, gateway: port(9480)?, control: port(9491)? };
+    let ports = Ports {
+        monitor: port(9490)?,
+        gateway: port(9480)?,
+        control: port(9491)?,
+        watchdog: port(9492)?,
+    };
     let config = write_config(&dir, &ports)?;
     block_on(async {
         let stop = stop_on_request(false);
@@ -82,7 +88,7 @@ fn write_config(dir: &Path, ports: &Ports) -> Result<PathBuf, Failure> {
     let path = dir.join("demo.toml");
     let quote = |path: &Path| toml::Value::String(path.to_string_lossy().into_owned()).to_string();
     let (program, file) = (quote(&program), quote(&path));
-    let Ports { monitor, gateway, control } = ports;
+    let Ports { monitor, gateway, control, watchdog } = ports;
     let text = format!(
         r#"# Written by `forerunner demo`, anew at each start. All three roles read this one file.
 [gateway]
@@ -108,6 +114,10 @@ targets = ["127.0.0.1:{control}"]
 job = "monitor"
 targets = ["127.0.0.1:{monitor}"]
 
+[[collector.scrape]]
+job = "watchdog"
+targets = ["127.0.0.1:{watchdog}"]
+
 [[collector.process]]
 name = "gateway"
 command = {gateway_command}
@@ -118,17 +128,22 @@ command = {monitor_command}
 
 [watchdog]
 dir = {logs}
+listen = "127.0.0.1:{watchdog}"
 stop_grace = "3500ms"
 
 [[watchdog.child]]
 name = "gateway"
 command = [{program}, "gateway", "--with-parent", "--config", {file}]
 probe = "http://127.0.0.1:{control}/live"
+metrics = "http://127.0.0.1:{control}/metrics"
+listen = "127.0.0.1:{gateway}"                       # held open while it restarts
+drain = "http://127.0.0.1:{control}/admin/drain"
 
 [[watchdog.child]]
 name = "monitor"
 command = [{program}, "monitor", "--with-parent", "--config", {file}]
 probe = "http://127.0.0.1:{monitor}/live"
+metrics = "http://127.0.0.1:{monitor}/metrics"
 "#,
         store = quote(dir),
         gateway_dir = quote(&dir.join("gateway")),
@@ -147,7 +162,7 @@ probe = "http://127.0.0.1:{monitor}/live"
 fn start_watchdog(dir: &Path, config: &Path) -> Result<Child, Failure> {
     let program = std::env::current_exe().map_err(exit::with(exit::SYSTEM))?;
     let words = ["watchdog", "--with-parent", "--config", &config.to_string_lossy()];
-    let command = Command { program, args: words.map(str::to_owned).to_vec() };
+    let command = Command::new(program, words.map(str::to_owned).to_vec());
     let log = durable::create_dir(&dir.join("logs"))
         .and_then(|()| RollingLog::open(&dir.join("logs").join("watchdog.log"), Bytes::mebi(8)));
     let log = log.map_err(exit::with(exit::SYSTEM))?;

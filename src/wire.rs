@@ -20,7 +20,7 @@ pub(crate) async fn tell(
     let mut changes = findings.changes();
     while !stop.requested() {
         changes.mark_unchanged();
-        let open = findings.newest(MOST, |it| it.until.is_none() && it.belongs_to.is_none());
+        let open = findings.to_tell(MOST);
         told.send_replace(Arc::new(open.iter().map(signal).collect()));
         tokio::select! {
             () = stop.wait() => break,

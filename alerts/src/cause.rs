@@ -126,6 +126,14 @@ impl Causes {
                 continue;
             }
             let (kind, summary) = match of("event") {
+                "exited" if event.get("out_of_memory").is_some() => (
+                    "out_of_memory",
+                    "the system killed the process because memory ran out".to_owned(),
+                ),
+                "over_memory" => (
+                    "memory",
+                    "the process was over its memory limit, and nothing eased it".to_owned(),
+                ),
                 "exited"
                     if of("status").contains("signal: 9") || of("status").contains("SIGKILL") =>
                 {
@@ -140,8 +148,12 @@ impl Causes {
                 }
                 _ => continue,
             };
+            let more = ["last_reading", "evidence"].map(|name| (name, of(name)));
             let lines = event.get("last_lines").and_then(Value::as_array);
             let mut evidence = vec![format!("watchdog at {at}: {} {}", of("event"), of("status"))];
+            let known = more.iter().filter(|(_, text)| !text.is_empty());
+            evidence
+                .extend(known.map(|(name, text)| format!("{}: {text}", name.replace('_', " "))));
             let lines = lines.into_iter().flatten().filter_map(Value::as_str).rev().take(5);
             evidence.extend(
                 lines.map(|line| format!("log: {line}")).collect::<Vec<_>>().into_iter().rev(),

@@ -120,6 +120,29 @@ impl Findings {
         kept.all.values().rev().filter(|it| wanted(it)).take(most).cloned().collect()
     }
 
+    /// The newest that are open and to be told, up to `most`: heads, and of what belongs to one the first whose kind is nearer to a cause
+    /// than the head's and those before. An anomaly that was seen first must not keep a leak from those who act on leaks.
+    pub fn to_tell(&self, most: usize) -> Vec<Finding> {
+        let kept = self.0.kept.lock();
+        let mut nearest = BTreeMap::<&str, usize>::new();
+        let mut told: Vec<&Finding> = Vec::new();
+        let open = kept.all.values().filter(|it| it.until.is_none());
+        for it in open.clone().filter(|it| it.belongs_to.is_none()) {
+            nearest.insert(&it.id, it.kind.cause_rank());
+            told.push(it);
+        }
+        for it in open {
+            let Some(head) = it.belongs_to.as_deref() else { continue };
+            let rank = nearest.entry(head).or_insert(usize::MAX);
+            if it.kind.cause_rank() < *rank {
+                *rank = it.kind.cause_rank();
+                told.push(it);
+            }
+        }
+        told.sort_by_key(|it| std::cmp::Reverse(it.at));
+        told.into_iter().take(most).cloned().collect()
+    }
+
     /// Hears of each change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changed.subscribe()

@@ -5,7 +5,7 @@ use axum::extract::Path;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-const PAGES: [(&str, &str); 27] = [
+const PAGES: [(&str, &str); 29] = [
     ("TargetDown", include_str!("../../docs/runbook/TargetDown.md")),
     ("TargetEmpty", include_str!("../../docs/runbook/TargetEmpty.md")),
     ("TargetMetricsGone", include_str!("../../docs/runbook/TargetMetricsGone.md")),
@@ -33,6 +33,8 @@ const PAGES: [(&str, &str); 27] = [
     ("ReceiverFailing", include_str!("../../docs/runbook/ReceiverFailing.md")),
     ("RuleWithoutData", include_str!("../../docs/runbook/RuleWithoutData.md")),
     ("RemediationStepUseless", include_str!("../../docs/runbook/RemediationStepUseless.md")),
+    ("WatchdogHolds", include_str!("../../docs/runbook/WatchdogHolds.md")),
+    ("WatchdogRestartsDoNotHelp", include_str!("../../docs/runbook/WatchdogRestartsDoNotHelp.md")),
 ];
 
 /// `GET /runbook/{alert}`

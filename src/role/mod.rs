@@ -4,7 +4,6 @@
 pub(crate) mod gateway;
 #[cfg(feature = "monitor")]
 pub(crate) mod monitor;
-#[cfg(any(feature = "gateway", feature = "monitor"))]
 mod serving;
 #[cfg(feature = "watchdog")]
 pub(crate) mod watchdog;
@@ -16,10 +15,22 @@ use tracing::info;
 
 /// Runs `role` on a multi-thread runtime until it ends.
 pub(crate) fn block_on(role: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(exit::with(exit::SYSTEM))?;
+    on(tokio::runtime::Builder::new_multi_thread(), role)
+}
+
+/// The same on one thread, for what must be small.
+#[cfg(feature = "watchdog")]
+pub(crate) fn block_on_one_thread(
+    role: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    on(tokio::runtime::Builder::new_current_thread(), role)
+}
+
+fn on(
+    mut runtime: tokio::runtime::Builder,
+    role: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let runtime = runtime.enable_all().build().map_err(exit::with(exit::SYSTEM))?;
     let outcome = runtime.block_on(role);
     // A task that blocks must not keep the process from ending.
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));

@@ -1,11 +1,14 @@
 //! What a serving role tells of itself: where it listens, and its own readings.
 
+#[cfg(any(feature = "gateway", feature = "monitor"))]
 use crate::exit::{self, Failure};
 use model::MetricKind;
 use platform::process::{self, Process};
+#[cfg(any(feature = "gateway", feature = "monitor"))]
 use std::path::Path;
 use telemetry::Registry;
 
+#[cfg(any(feature = "gateway", feature = "monitor"))]
 /// Writes the addresses listened on, as JSON, for whoever waits for us.
 pub(crate) fn tell_ready(
     file: Option<&Path>,

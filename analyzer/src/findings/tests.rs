@@ -99,6 +99,12 @@ fn what_begins_together_is_one_finding_with_the_likely_cause_first() {
     let ranked: Vec<Kind> = heads[2].related.iter().map(|it| it.kind).collect();
     assert_eq!(ranked, [Kind::Leak, Kind::Errors, Kind::Latency]);
     assert_eq!(heads[2].severity, Severity::Ticket, "as severe as the worst of them");
+    let told: Vec<Kind> = findings.to_tell(9).iter().map(|it| it.kind).collect();
+    let all = [Kind::Latency, Kind::Leak, Kind::Latency, Kind::Errors, Kind::Latency];
+    assert_eq!(told.len(), all.len(), "each is nearer to the cause than those before: {told:?}");
+    assert!(told.contains(&Kind::Leak), "who acts on leaks must hear of it");
+    findings.add(found(Kind::Errors, Severity::Note, "a", "bad again", 5)).unwrap();
+    assert_eq!(findings.to_tell(9).len(), all.len(), "a symptom more is not told of itself");
 }
 
 #[test]

@@ -122,7 +122,7 @@ impl System {
         let program =
             kind.program().ok_or_else(|| BenchError::Other("not installed".to_owned()))?;
         let args = configure(kind, dir.path(), port, targets)?;
-        let command = Command { program, args };
+        let command = Command::new(program, args);
         let child = Child::start(&command, None)?;
         let mut system = Self { kind, client: HttpClient::new(), child, dir, command, port };
         system.wait_ready().await?;

@@ -4,6 +4,7 @@
 use crate::PlatformError;
 use crate::log::RollingLog;
 use std::collections::VecDeque;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,12 +18,23 @@ pub const LINE_LIMIT: usize = 8 << 10;
 pub const LAST_LINES: usize = 50;
 
 /// What to start.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Command {
     /// The program; looked up in `PATH` when it has no separator.
     pub program: PathBuf,
     /// Its arguments, handed over as they are.
     pub args: Vec<String>,
+    /// Variables of its environment besides ours.
+    pub env: Vec<(String, String)>,
+    /// A listening socket that it is handed as handle 3, as systemd does; Unix only.
+    pub socket: Option<Arc<TcpListener>>,
+}
+
+impl Command {
+    /// A program and its arguments, nothing else.
+    pub fn new(program: impl Into<PathBuf>, args: Vec<String>) -> Self {
+        Self { program: program.into(), args, ..Self::default() }
+    }
 }
 
 /// A running child with its output. Dropping it kills the child.
@@ -43,12 +55,22 @@ impl Child {
         let mut spawn = tokio::process::Command::new(&command.program);
         spawn
             .args(&command.args)
+            .envs(command.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         spawn.kill_on_drop(true);
         #[cfg(unix)]
         spawn.process_group(0);
+        #[cfg(unix)]
+        if let Some(socket) = &command.socket {
+            use command_fds::{CommandFdExt, FdMapping};
+            let refused =
+                |source| PlatformError::Start { program: command.program.clone(), source };
+            let parent_fd = socket.try_clone().map_err(refused)?.into();
+            let taken = spawn.fd_mappings(vec![FdMapping { parent_fd, child_fd: 3 }]);
+            taken.map_err(|error| refused(std::io::Error::other(error)))?;
+        }
         let program = command.program.clone();
         let mut inner = spawn.spawn().map_err(|source| PlatformError::Start { program, source })?;
         let pid = inner.id().unwrap_or(0);
@@ -92,39 +114,96 @@ impl Child {
         if self.inner.id().is_none() {
             return self.inner.wait().await;
         }
-        self.signal_group(GroupSignal::Terminate);
+        self.group().terminate();
         let status = match tokio::time::timeout(grace, self.wait()).await {
             Ok(status) => status,
             Err(_) => {
                 warn!(pid = self.pid, ?grace, "child did not end in time, killing its group");
-                self.signal_group(GroupSignal::Kill);
+                self.group().kill();
                 let _ = self.inner.start_kill();
                 self.inner.wait().await
             }
         };
         // Whatever it started in its group and left behind ends with it.
-        self.signal_group(GroupSignal::Kill);
+        self.group().kill();
         status
     }
 
-    fn signal_group(&self, signal: GroupSignal) {
-        #[cfg(unix)]
-        if let Some(pid) = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw) {
-            let signal = match signal {
-                GroupSignal::Terminate => rustix::process::Signal::TERM,
-                GroupSignal::Kill => rustix::process::Signal::KILL,
-            };
-            // The group may be gone already, which is what we want.
-            let _ = rustix::process::kill_process_group(pid, signal);
-        }
-        #[cfg(not(unix))]
-        let _ = signal;
+    /// Its process group, to be signalled while somebody waits for the child.
+    pub fn group(&self) -> Group {
+        Group { pid: self.pid }
     }
 }
 
-enum GroupSignal {
-    Terminate,
-    Kill,
+/// The process group of a child. Where the system has no signals, nothing happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    pid: u32,
+}
+
+impl Group {
+    /// Asks all of it to end.
+    pub fn terminate(self) {
+        #[cfg(unix)]
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Ends all of it at once.
+    pub fn kill(self) {
+        #[cfg(unix)]
+        self.signal(rustix::process::Signal::KILL);
+    }
+
+    /// Stops all of it, as it is, until [`Group::resume`].
+    pub fn pause(self) {
+        #[cfg(unix)]
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets all of it go on.
+    pub fn resume(self) {
+        #[cfg(unix)]
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    #[cfg(unix)]
+    fn signal(self, signal: rustix::process::Signal) {
+        if let Some(pid) = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw) {
+            // The group may be gone already.
+            let _ = rustix::process::kill_process_group(pid, signal);
+        }
+    }
+}
+
+/// Has the system kill the calling process when its parent ends, however that ends, and becomes the program of `command`; its
+/// process id stays. Only the environment and the handles of this process are taken over. Returns only when that fails.
+///
+/// # Errors
+/// The parent is gone already, or the program is missing or may not be run.
+pub fn become_bound(command: &Command) -> PlatformError {
+    let program = command.program.clone();
+    let failed = |source| PlatformError::Start { program, source };
+    #[cfg(target_os = "linux")]
+    {
+        let kill = Some(rustix::process::Signal::KILL);
+        if let Err(error) = rustix::process::set_parent_process_death_signal(kill) {
+            return failed(error.into());
+        }
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt;
+        let orphan = rustix::process::getppid().is_none_or(|parent| parent.is_init());
+        if orphan {
+            return failed(std::io::Error::other("whoever started this has ended"));
+        }
+        let mut exec = std::process::Command::new(&command.program);
+        exec.args(&command.args);
+        exec.envs(command.env.iter().map(|(name, value)| (name, value)));
+        failed(exec.exec())
+    }
+    #[cfg(not(unix))]
+    failed(std::io::Error::other("not on this system"))
 }
 
 /// Puts standard input back when a wait is cancelled.
@@ -186,7 +265,7 @@ mod tests {
 
     fn sh(script: &str) -> Child {
         let args = vec!["-c".to_owned(), script.to_owned()];
-        Child::start(&Command { program: "/bin/sh".into(), args }, None).unwrap()
+        Child::start(&Command::new("/bin/sh", args), None).unwrap()
     }
 
     async fn wait_for_line(child: &Child, text: &str) {
@@ -222,6 +301,36 @@ mod tests {
         while !group_is_gone() {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_handed_over_and_stays_open_when_the_child_ends() {
+        use std::io::Read;
+        let socket = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap());
+        let mut client = std::net::TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+        // Python takes what waits at handle 3; sh cannot.
+        let script = "import socket,os; s=socket.socket(fileno=3); c,_=s.accept(); c.sendall(os.environ['WORD'].encode())";
+        let mut command =
+            Command::new("/usr/bin/python3", vec!["-c".to_owned(), script.to_owned()]);
+        command.env.push(("WORD".to_owned(), "handed".to_owned()));
+        command.socket = Some(Arc::clone(&socket));
+        let mut child = Child::start(&command, None).unwrap();
+        assert!(child.wait().await.unwrap().success(), "{:?}", child.last_lines());
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "handed");
+        std::net::TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn r5_1_a_gigabyte_of_output_takes_no_memory() {
+        let mut child = sh("head -c 1073741824 /dev/zero | tr '\\0' x; echo; echo end; read hold");
+        let resident = || crate::process::read(std::process::id()).unwrap().resident;
+        let before = resident();
+        wait_for_line(&child, "end").await;
+        let grown = resident().saturating_sub(before);
+        assert!(grown < 16 << 20, "{grown} bytes more");
+        child.end(Duration::from_secs(5)).await.unwrap();
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@
 //! - [`log`]: a log file of bounded size
 //! - [`signal`]: the requests to end that the system sends
 //! - [`host`], [`cgroup`] and [`process`]: what the kernel says of the machine, of our control group and of one process
-//! - [`http`]: requests to others, bounded in bytes and time; [`tls`]: who is trusted; [`dns`]: names asked anew
+//! - [`http`]: requests to others, bounded in bytes and time; [`serve`]: a page or two for whoever looks in; [`tls`]: who is trusted; [`dns`]: names asked anew
 //! - [`crash_point`]: named instants at which a test ends the process; [`fault`]: a disk that fails and forgets
 
 pub mod cgroup;
@@ -23,6 +23,7 @@ pub mod journal;
 pub mod lock;
 pub mod log;
 pub mod process;
+pub mod serve;
 pub mod signal;
 pub mod tls;
 

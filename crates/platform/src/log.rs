@@ -45,6 +45,14 @@ impl RollingLog {
         self.len += text.len() as u64;
         Ok(())
     }
+
+    /// Makes all lines so far survive power loss.
+    ///
+    /// # Errors
+    /// The system could not write them.
+    pub fn sync(&self) -> Result<(), PlatformError> {
+        self.file.sync_data().map_err(PlatformError::file("sync", &self.path))
+    }
 }
 
 fn open(path: &Path) -> Result<(File, u64), PlatformError> {

@@ -29,7 +29,7 @@ pub struct Process {
 }
 
 #[cfg(target_os = "linux")]
-pub use linux::{find, read};
+pub use linux::{Thread, find, kill_marked, oom_kills, read, threads};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -71,6 +71,67 @@ mod linux {
         })
     }
 
+    /// A thread at one moment.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Thread {
+        /// Its name.
+        pub name: String,
+        /// R runs, S sleeps, D waits for a device, T is stopped, Z is dead.
+        pub state: char,
+        /// Seconds of processor time so far, in hundredths.
+        pub cpu_centis: u64,
+        /// The place in the kernel that it waits in, where we may know it.
+        pub waits_in: String,
+    }
+
+    /// The threads of process `pid`, at most `limit`; none if there is no such process.
+    pub fn threads(pid: u32, limit: usize) -> Vec<Thread> {
+        let id = i32::try_from(pid).unwrap_or(i32::MAX);
+        let Ok(tasks) = process::Process::new(id).and_then(|it| it.tasks()) else {
+            return Vec::new();
+        };
+        let read = |task: process::Task| {
+            let stat = task.stat().ok()?;
+            let path = format!("/proc/{id}/task/{}/wchan", task.tid);
+            let waits_in = std::fs::read_to_string(path).unwrap_or_default();
+            let ticks = stat.utime.saturating_add(stat.stime);
+            Some(Thread {
+                name: stat.comm,
+                state: stat.state,
+                cpu_centis: ticks * 100 / procfs::ticks_per_second().max(1),
+                waits_in,
+            })
+        };
+        tasks.flatten().filter_map(read).take(limit).collect()
+    }
+
+    /// How many processes the kernel has killed so far because memory ran out, on the whole machine.
+    pub fn oom_kills() -> Option<u64> {
+        let text = std::fs::read_to_string("/proc/vmstat").ok()?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    }
+
+    /// Kills every process whose environment has `name` with the value `value`; gives their ids.
+    pub fn kill_marked(name: &str, value: &str) -> Vec<u32> {
+        let own = std::process::id();
+        let mut killed = Vec::new();
+        for process in process::all_processes().into_iter().flatten().flatten() {
+            let marked = process.environ().is_ok_and(|all| {
+                all.get(std::ffi::OsStr::new(name))
+                    .is_some_and(|it| it == std::ffi::OsStr::new(value))
+            });
+            let Some(pid) = u32::try_from(process.pid()).ok().filter(|pid| marked && *pid != own)
+            else {
+                continue;
+            };
+            if let Some(target) = rustix::process::Pid::from_raw(process.pid()) {
+                let _ = rustix::process::kill_process(target, rustix::process::Signal::KILL);
+                killed.push(pid);
+            }
+        }
+        killed
+    }
+
     /// The ids of processes whose short name is `name`, or whose command line (words joined by one
     /// space) contains it; at most `limit`, ascending.
     ///
@@ -102,6 +163,38 @@ pub fn read(_pid: u32) -> Result<Process, PlatformError> {
     Err(PlatformError::Reading { what: "process", cause })
 }
 
+/// A thread at one moment.
+#[cfg(not(target_os = "linux"))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub state: char,
+    /// Seconds of processor time so far, in hundredths.
+    pub cpu_centis: u64,
+    /// The place in the kernel that it waits in.
+    pub waits_in: String,
+}
+
+/// The threads of a process: none are read on this system.
+#[cfg(not(target_os = "linux"))]
+pub fn threads(_pid: u32, _limit: usize) -> Vec<Thread> {
+    Vec::new()
+}
+
+/// Unknown on this system.
+#[cfg(not(target_os = "linux"))]
+pub fn oom_kills() -> Option<u64> {
+    None
+}
+
+/// Kills nothing on this system.
+#[cfg(not(target_os = "linux"))]
+pub fn kill_marked(_name: &str, _value: &str) -> Vec<u32> {
+    Vec::new()
+}
+
 /// Finds processes by name.
 ///
 /// # Errors
@@ -112,7 +205,6 @@ pub fn find(_name: &str, _limit: usize) -> Result<Vec<u32>, PlatformError> {
     Err(PlatformError::Reading { what: "processes", cause })
 }
 
-#[cfg(target_os = "linux")]
 /// Lets other threads go first from here on; for work that can wait. Where the system knows no priority of a
 /// thread, nothing changes.
 pub fn step_back() {

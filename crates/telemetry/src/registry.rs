@@ -166,6 +166,14 @@ impl Registry {
         self.0.lock().entry(name.to_owned()).or_insert_with(fresh).series.push(render);
     }
 
+    /// A gauge that is one series of several, each added by a call of its own with its label; for what is known at the start.
+    pub fn gauge_for(&self, name: (&str, &str), label: (&'static str, &str)) -> Gauge {
+        let gauge = Gauge::default();
+        let read = gauge.clone();
+        self.computed_for(name, MetricKind::Gauge, label, move || read.get());
+        gauge
+    }
+
     /// What does not change, as the labels of a gauge that is 1.
     pub fn info<const N: usize>(
         &self,

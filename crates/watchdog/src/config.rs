@@ -1,8 +1,9 @@
-//! What the watchdog keeps alive.
+//! What the watchdog keeps alive, and when it gives up.
 
 use model::Bytes;
 use model::time::human_duration;
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use std::time::Duration;
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct WatchdogConfig {
-    /// Where the journal and the children's output go. Default `forerunner-watchdog`.
+    /// Where journal, evidence and the children's output go. Default `forerunner-watchdog`.
     pub dir: PathBuf,
+    /// Where `/live` and `/metrics` are served; none unless set.
+    pub listen: Option<SocketAddr>,
     /// Between two probes. Default 1 s.
     #[serde(with = "human_duration")]
     pub interval: Duration,
@@ -29,6 +32,19 @@ pub struct WatchdogConfig {
     /// Longest wait before a restart; waits double from 100 ms while a child keeps dying. Default 10 s.
     #[serde(with = "human_duration")]
     pub max_restart_wait: Duration,
+    /// A child that has been well for so long after a restart is cured. Default 60 s.
+    #[serde(with = "human_duration")]
+    pub cured_after: Duration,
+    /// Restarts in a row that did not cure, after which a person is told. Default 3.
+    pub page_after: u32,
+    /// Restarts in a row that did not cure, after which the last good files come back, once, and if that does not cure either, nothing
+    /// is tried for the time of `hold`. Default 6.
+    pub hold_after: u32,
+    /// How long nothing is tried, unless somebody asks. Default 10 min.
+    #[serde(with = "human_duration")]
+    pub hold: Duration,
+    /// Webhooks that are told, in the form of Alertmanager's.
+    pub page: Vec<String>,
     /// Size at which a child's log file is rolled over; one older file is kept. Default 8 MiB.
     pub log_size: Bytes,
     /// The children.
@@ -36,7 +52,7 @@ pub struct WatchdogConfig {
 }
 
 /// One command to keep alive.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct ChildConfig {
     /// Its name in journal and log files.
@@ -46,18 +62,66 @@ pub struct ChildConfig {
     /// A URL that answers 200 while the child is well; without it only its end is noticed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<String>,
+    /// A URL whose page is kept as evidence before the child is ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
+    /// Where it serves. The watchdog opens the socket and hands it over (`LISTEN_FDS`), so that clients wait while it restarts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// Resident memory over which it is eased, and if that does not help restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<Bytes>,
+    /// What is called, in this order, while it is over its memory limit and before it is restarted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ease: Vec<EaseConfig>,
+    /// A URL that is called before a planned end, so that nothing new is sent to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<String>,
+    /// Files that are kept whenever it is cured, and come back when restarts do not help.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<PathBuf>,
+}
+
+/// A call that may help without a restart.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct EaseConfig {
+    /// Its name in the journal.
+    pub name: String,
+    /// The URL; POST.
+    pub call: String,
+    /// What is sent, as JSON. Default `{}`.
+    #[serde(default = "empty")]
+    pub body: String,
+    /// How long its effect may take. Default 5 s.
+    #[serde(default = "within", with = "human_duration")]
+    pub within: Duration,
+}
+
+fn empty() -> String {
+    "{}".to_owned()
+}
+
+fn within() -> Duration {
+    Duration::from_secs(5)
 }
 
 impl Default for WatchdogConfig {
     fn default() -> Self {
         Self {
             dir: PathBuf::from("forerunner-watchdog"),
+            listen: None,
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(2),
             misses: 2,
             start_grace: Duration::from_secs(30),
             stop_grace: Duration::from_secs(4),
             max_restart_wait: Duration::from_secs(10),
+            cured_after: Duration::from_secs(60),
+            page_after: 3,
+            hold_after: 6,
+            hold: Duration::from_secs(600),
+            page: Vec::new(),
             log_size: Bytes::mebi(8),
             child: Vec::new(),
         }
@@ -86,9 +150,31 @@ impl WatchdogConfig {
                 faults
                     .push(format!("watchdog.child {name:?} stands twice; give each its own name"));
             }
+            if !child.ease.is_empty() && child.memory_limit.is_none() {
+                faults.push(format!(
+                    "watchdog.child {name:?}: ease does nothing without memory_limit; set one"
+                ));
+            }
+            let urls = child.ease.iter().map(|it| &it.call);
+            let urls = urls.chain(&child.probe).chain(&child.metrics).chain(&child.drain);
+            for url in urls.filter(|url| !url.starts_with("http://")) {
+                faults.push(format!(
+                    "watchdog.child {name:?}: {url:?} must be of the form http://host:port/path"
+                ));
+            }
+        }
+        for url in &self.page {
+            if !url.starts_with("http://") && !url.starts_with("https://") {
+                faults.push(format!("watchdog.page: {url:?} must begin with http:// or https://"));
+            }
         }
         if self.misses == 0 {
             faults.push("watchdog.misses is 0; allow at least 1".to_owned());
+        }
+        if self.page_after == 0 || self.hold_after < self.page_after {
+            faults.push(
+                "watchdog.page_after must be at least 1 and at most watchdog.hold_after".to_owned(),
+            );
         }
         faults
     }

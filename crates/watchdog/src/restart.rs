@@ -1,263 +1,361 @@
-//! The life of one child: start, probe, and restart when it ends or hangs; waits between restarts double
-//! while it keeps dying.
+//! The life of one child: start, watch, end, and start again; what is done when that does not help.
 
 use crate::config::{ChildConfig, WatchdogConfig};
-use crate::evidence::{Event, Journal};
-use crate::probe::probe;
-use crate::request::{Request, Requests};
+use crate::evidence::{Event, Journal, Remains};
+use crate::known_good::KnownGood;
+use crate::meters::ChildMeters;
+use crate::page::Pager;
+use crate::request::{Request, Requests, Wish};
+use crate::{MARK, autopsy, memory, probe};
 use platform::PlatformError;
 use platform::child::{Child, Command};
 use platform::http::HttpClient;
 use platform::log::RollingLog;
+use platform::process::{self, Process};
 use runtime::{Clock, Stop, Tick};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 /// The first wait before a restart.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// A child that lived this long has recovered: the waits begin anew.
-const RECOVERED: Duration = Duration::from_secs(60);
+/// A child must have handed its requests over within this after it was asked to drain.
+const DRAIN: Duration = Duration::from_millis(300);
 
-/// Keeps one child alive.
-#[derive(Debug)]
-pub(crate) struct Keeper {
-    child: ChildConfig,
-    config: WatchdogConfig,
-    client: HttpClient,
-    journal: Journal,
-    clock: Clock,
-    starts: u64,
-    request: Requests,
+/// What all keepers share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<WatchdogConfig>,
+    pub(crate) client: HttpClient,
+    pub(crate) journal: Journal,
+    pub(crate) pager: Pager,
+    pub(crate) clock: Clock,
+    /// Words that come before a command, and bind the child to our life.
+    pub(crate) bind: Arc<[String]>,
 }
 
+/// Keeps one child alive.
+pub(crate) struct Keeper {
+    child: ChildConfig,
+    shared: Shared,
+    meters: ChildMeters,
+    request: Requests,
+    good: KnownGood,
+    socket: Option<Arc<TcpListener>>,
+    starts: u64,
+    /// Restarts in a row after which it was not well for long enough.
+    not_cured: u32,
+    /// Whether its files were put back since it was last well.
+    put_back: bool,
+    /// The first sign that it, or its predecessor, is not well.
+    ill_since: Arc<Mutex<Option<Instant>>>,
+    /// How it was when last looked at.
+    last_reading: Arc<Mutex<Option<String>>>,
+    /// Processes that the kernel had killed for want of memory when it was started.
+    oom_kills: Option<u64>,
+}
+
+/// Why a child is no more.
 enum End {
     Exited,
-    Hung,
+    Hung(String),
+    Over(u64, u64),
+    Asked(Request),
     Stopped,
 }
 
 impl Keeper {
+    /// Opens the child's socket, if it is to have one.
     pub(crate) fn new(
         child: ChildConfig,
-        config: WatchdogConfig,
-        client: HttpClient,
-        journal: Journal,
-        clock: Clock,
-    ) -> Self {
-        let request = Requests::new(&config.dir, &child.name, config.interval, clock);
-        Self { child, config, client, journal, clock, starts: 0, request }
+        shared: Shared,
+        meters: ChildMeters,
+    ) -> Result<Self, PlatformError> {
+        let config = &shared.config;
+        let request = Requests::new(&config.dir, &child.name, config.interval, shared.clock);
+        let good = KnownGood::new(&config.dir, &child.name, &child.files);
+        let bind = |address| {
+            TcpListener::bind(address).map_err(|error| PlatformError::Reading {
+                what: "the socket that the watchdog is to open",
+                cause: format!("{address}: {error}"),
+            })
+        };
+        let socket = child.listen.map(bind).transpose()?.map(Arc::new);
+        Ok(Self {
+            child,
+            shared,
+            meters,
+            request,
+            good,
+            socket,
+            starts: 0,
+            not_cured: 0,
+            put_back: false,
+            ill_since: Arc::default(),
+            last_reading: Arc::default(),
+            oom_kills: None,
+        })
     }
 
     /// Runs until stopped; returns when the child has ended.
     pub(crate) async fn run(mut self, stop: Stop) -> Result<(), PlatformError> {
         let mut wait = FIRST_WAIT;
         while !stop.requested() {
-            let start = self.clock.monotonic();
+            let born = self.shared.clock.monotonic();
             match self.start() {
                 Ok(mut child) => {
-                    if matches!(self.live(&mut child, &stop).await, End::Stopped) {
+                    let end = self.live(&mut child, &stop).await;
+                    self.meters.up.set(0.0);
+                    if self.bury(&mut child, end, born).await {
                         return Ok(());
                     }
                 }
                 Err(error) => {
                     error!(child = %self.child.name, %error, "child could not be started");
+                    self.meters.restarted("start_failed");
                     self.note(Event::StartFailed { error: error.to_string() });
                 }
             }
-            if start.elapsed() > RECOVERED {
+            if born.elapsed() > self.shared.config.cured_after {
                 wait = FIRST_WAIT;
             }
-            if stop.wait_for(wait).await == Tick::Stopped {
+            if self.judge(&stop).await == Tick::Stopped
+                || stop.wait_for(wait).await == Tick::Stopped
+            {
                 return Ok(());
             }
-            wait = (wait * 2).min(self.config.max_restart_wait);
+            wait = (wait * 2).min(self.shared.config.max_restart_wait);
         }
         Ok(())
     }
 
     fn start(&mut self) -> Result<Child, PlatformError> {
-        let mut words = self.child.command.iter().cloned();
-        let program = words.next().unwrap_or_default().into();
-        let command = Command { program, args: words.collect() };
-        let path = self.config.dir.join(format!("{}.log", self.child.name));
-        let log = RollingLog::open(&path, self.config.log_size)?;
+        let (config, name) = (&self.shared.config, &self.child.name);
+        let mut words = self.shared.bind.iter().chain(&self.child.command).cloned();
+        let mut command = Command::new(words.next().unwrap_or_default(), words.collect());
+        command.env.push((MARK.to_owned(), crate::mark(&config.dir, name)));
+        if let Some(socket) = &self.socket {
+            command.env.push(("LISTEN_FDS".to_owned(), "1".to_owned()));
+            command.socket = Some(Arc::clone(socket));
+        }
+        let path = config.dir.join(format!("{name}.log"));
+        let log = RollingLog::open(&path, config.log_size)?;
+        self.oom_kills = process::oom_kills();
+        *lock(&self.last_reading) = None;
         let child = Child::start(&command, Some(log))?;
         self.starts += 1;
-        info!(child = %self.child.name, pid = child.pid(), starts = self.starts, "child started");
+        info!(child = %name, pid = child.pid(), starts = self.starts, "child started");
         self.note(Event::Started { pid: child.pid(), starts: self.starts });
         Ok(child)
     }
 
-    /// Waits for the child's end, by itself, by missed probes, or by stop.
-    async fn live(&self, child: &mut Child, stop: &Stop) -> End {
-        let (start, started) = (self.clock.monotonic(), self.clock.now());
+    /// Waits for what ends it.
+    async fn live(&mut self, child: &mut Child, stop: &Stop) -> End {
+        let (pid, group, started) = (child.pid(), child.group(), self.shared.clock.now());
         let name = &self.child.name;
+        let (shared, meters) = (&self.shared, &self.meters);
+        let note = |event: Event| shared.journal.write(name, &event);
+        let well = {
+            let (config, good, not_cured, put_back) =
+                (&shared.config, &self.good, &mut self.not_cured, &mut self.put_back);
+            let ill_since = Arc::clone(&self.ill_since);
+            let (interval, client) = (config.interval, &shared.client);
+            let looks =
+                probe::watch(&self.child, config, client, shared.clock, move |sign| match sign {
+                    probe::Sign::Well(after) => {
+                        let since = lock(&ill_since).take();
+                        let recovery_seconds = since.map(|it| it.elapsed().as_secs_f64());
+                        let after_seconds = after.as_secs_f64();
+                        info!(child = %name, after_seconds, "child is healthy");
+                        meters.up.set(1.0);
+                        meters.recovery.set(recovery_seconds.unwrap_or(0.0));
+                        shared
+                            .journal
+                            .write(name, &Event::Healthy { after_seconds, recovery_seconds });
+                    }
+                    probe::Sign::Missed => {
+                        lock(&ill_since).get_or_insert_with(|| shared.clock.monotonic());
+                    }
+                    probe::Sign::Recovered => drop(lock(&ill_since).take()),
+                    probe::Sign::Cured => {
+                        if std::mem::take(not_cured) > 0 {
+                            shared.journal.write(name, &Event::Cured);
+                        }
+                        *put_back = false;
+                        meters.not_cured.set(0.0);
+                        if let Err(error) = good.keep() {
+                            warn!(child = %name, %error, "files could not be kept");
+                        }
+                    }
+                });
+            let seen = |it: &Process| *lock(&self.last_reading) = Some(autopsy::in_words(it));
+            let memory =
+                memory::watch(&self.child, pid, interval, shared.clock, client, note, seen);
+            async move {
+                tokio::select! {
+                    reason = looks => End::Hung(reason),
+                    (resident, limit) = memory => End::Over(resident, limit),
+                }
+            }
+        };
+        let asked = async {
+            loop {
+                let request = self.request.wait(started).await;
+                let Request { id, by, .. } = request.clone();
+                match request.action {
+                    Wish::Restart => return End::Asked(request),
+                    Wish::Kill => {
+                        warn!(child = %name, by, "kill was asked for");
+                        note(Event::Killed { id, by });
+                        group.kill();
+                    }
+                    Wish::Pause => {
+                        let seconds = request.pause().as_secs_f64();
+                        warn!(child = %name, by, seconds, "pause was asked for");
+                        note(Event::Paused { id, by, seconds });
+                        group.pause();
+                        tokio::time::sleep(request.pause()).await;
+                        group.resume();
+                        note(Event::Resumed);
+                    }
+                }
+            }
+        };
         tokio::select! {
-            status = child.wait() => {
-                let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                let after_seconds = start.elapsed().as_secs_f64();
-                warn!(child = %name, status, after_seconds, "child ended by itself");
-                let last_lines = child.last_lines();
-                self.note(Event::Exited { status, after_seconds, last_lines });
-                // What it left behind in its group goes too.
-                let _ = child.end(Duration::ZERO).await;
-                End::Exited
+            _ = child.wait() => End::Exited,
+            end = well => end,
+            end = asked => end,
+            () = stop.wait() => End::Stopped,
+        }
+    }
+
+    /// Ends what is left of it and writes down why; true if we end too.
+    async fn bury(&mut self, child: &mut Child, end: End, born: Instant) -> bool {
+        let name = self.child.name.clone();
+        lock(&self.ill_since).get_or_insert_with(|| self.shared.clock.monotonic());
+        let cause = match end {
+            End::Exited => {
+                let remains = Box::new(self.end(child, Duration::ZERO, None).await);
+                let after_seconds = born.elapsed().as_secs_f64();
+                warn!(child = %name, status = remains.status, after_seconds, "child ended by itself");
+                let cause = if remains.out_of_memory { "out_of_memory" } else { "exited" };
+                self.note(Event::Exited { after_seconds, remains });
+                cause
             }
-            reason = self.watch() => {
-                let last_lines = child.last_lines();
+            End::Hung(reason) => {
                 warn!(child = %name, reason, "child does not answer, restarting it");
-                let status = self.end(child).await;
-                self.note(Event::Hung { reason, status, last_lines });
-                End::Hung
+                let evidence = self.evidence(child).await;
+                let grace = self.shared.config.stop_grace;
+                let remains = Box::new(self.end(child, grace, evidence).await);
+                self.note(Event::Hung { reason, remains });
+                "hung"
             }
-            request = self.request.wait(started) => {
-                let last_lines = child.last_lines();
-                let Request { id, by, reason } = request;
+            End::Over(resident, limit) => {
+                warn!(child = %name, resident, limit, "child is over its memory limit, restarting it");
+                let evidence = self.evidence(child).await;
+                let remains = Box::new(self.end_in_order(child, evidence).await);
+                self.note(Event::OverMemory { resident, limit, remains });
+                "memory"
+            }
+            End::Asked(Request { id, by, reason, .. }) => {
                 warn!(child = %name, by, reason, "restart was asked for");
-                let status = self.end(child).await;
-                self.note(Event::Restarted { id, by, reason, status, last_lines });
-                End::Hung
+                let evidence = self.evidence(child).await;
+                let remains = Box::new(self.end_in_order(child, evidence).await);
+                self.note(Event::Restarted { id, by, reason, remains });
+                "asked"
             }
-            () = stop.wait() => {
-                let status = self.end(child).await;
+            End::Stopped => {
+                let status = self.end_in_order(child, None).await.status;
                 info!(child = %name, status, "child stopped");
                 self.note(Event::Stopped { status });
-                End::Stopped
+                return true;
             }
-        }
+        };
+        self.meters.restarted(cause);
+        false
     }
 
-    /// Probes until too many in a row were missed, and returns what the last one said.
-    async fn watch(&self) -> String {
-        let Some(url) = &self.child.probe else { return std::future::pending().await };
-        let start = self.clock.monotonic();
-        let (mut healthy, mut missed) = (false, 0);
-        loop {
-            match probe(&self.client, url, self.config.timeout).await {
-                Ok(()) => {
-                    missed = 0;
-                    if !std::mem::replace(&mut healthy, true) {
-                        let after_seconds = start.elapsed().as_secs_f64();
-                        info!(child = %self.child.name, after_seconds, "child is healthy");
-                        self.note(Event::Healthy { after_seconds });
-                    }
-                }
-                // Until its first good answer a child may take its time.
-                Err(_) if !healthy && start.elapsed() < self.config.start_grace => {}
-                Err(reason) => {
-                    missed += 1;
-                    if missed >= self.config.misses {
-                        return reason;
-                    }
-                }
-            }
-            let pause =
-                if healthy { self.config.interval } else { self.config.interval.min(FIRST_WAIT) };
-            tokio::time::sleep(pause).await;
+    /// What to do before the next start, after one that did not help: nothing, tell somebody, put files back, or hold.
+    async fn judge(&mut self, stop: &Stop) -> Tick {
+        let (config, name) = (Arc::clone(&self.shared.config), self.child.name.clone());
+        self.not_cured += 1;
+        self.meters.not_cured.set(f64::from(self.not_cured));
+        if self.not_cured == config.page_after {
+            let restarts = self.not_cured;
+            let words = format!("{restarts} restarts in a row have not cured {name}");
+            self.note(Event::NotCured { restarts });
+            self.shared.pager.page("WatchdogRestartsDoNotHelp", &name, &words);
         }
+        if self.not_cured < config.hold_after {
+            return Tick::Elapsed;
+        }
+        if !std::mem::replace(&mut self.put_back, true) {
+            match self.good.put_back(self.shared.clock.now()) {
+                Ok(files) if !files.is_empty() => {
+                    warn!(child = %name, ?files, "restarts do not help, files were put back");
+                    self.note(Event::FilesPutBack { files });
+                    return Tick::Elapsed;
+                }
+                Ok(_) => {}
+                Err(error) => error!(child = %name, %error, "files could not be put back"),
+            }
+        }
+        let reason = format!("{} restarts in a row have not cured {name}", self.not_cured);
+        let seconds = config.hold.as_secs_f64();
+        error!(child = %name, reason, seconds, "nothing more is tried");
+        self.shared.pager.page("WatchdogHolds", &name, &format!("{reason}; held for {seconds} s"));
+        let since = self.shared.clock.now();
+        self.note(Event::Held { seconds, reason });
+        self.meters.held.set(1.0);
+        let (tick, by) = tokio::select! {
+            tick = stop.wait_for(config.hold) => (tick, "time".to_owned()),
+            request = self.request.wait(since) => (Tick::Elapsed, request.by),
+        };
+        self.meters.held.set(0.0);
+        self.note(Event::Released { by });
+        self.not_cured = 0;
+        tick
     }
 
-    async fn end(&self, child: &mut Child) -> String {
-        match child.end(self.config.stop_grace).await {
+    async fn evidence(&self, child: &Child) -> Option<String> {
+        let (dir, now) = (&self.shared.config.dir, self.shared.clock.now());
+        let taken = autopsy::take(dir, &self.child, child.pid(), now, &self.shared.client).await;
+        taken.map_err(|error| error!(%error, "evidence could not be kept")).ok()
+    }
+
+    /// Asks it to drain first, where it can.
+    async fn end_in_order(&self, child: &mut Child, evidence: Option<String>) -> Remains {
+        if let Some(url) = &self.child.drain {
+            let called = memory::call(&self.shared.client, url, "{}", self.shared.clock);
+            let _ = tokio::time::timeout(DRAIN, called).await; // it is ended all the same
+        }
+        self.end(child, self.shared.config.stop_grace, evidence).await
+    }
+
+    async fn end(&self, child: &mut Child, grace: Duration, evidence: Option<String>) -> Remains {
+        // A stopped process hears no polite signal.
+        child.group().resume();
+        let status = match child.end(grace).await {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
+        };
+        let killed = status.contains("signal: 9") && grace.is_zero();
+        Remains {
+            out_of_memory: killed && self.oom_kills < process::oom_kills(),
+            status,
+            last_lines: child.last_lines(),
+            last_reading: lock(&self.last_reading).clone(),
+            evidence,
         }
     }
 
     fn note(&self, event: Event) {
-        self.journal.write(&self.child.name, &event);
+        self.shared.journal.write(&self.child.name, &event);
     }
 }
 
-#[cfg(unix)]
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tempfile::TempDir;
-
-    /// Runs a shell script as a child until the journal has `text`, then stops it; the journal.
-    async fn journal_of(script: &str, probe: Option<String>, text: &str) -> String {
-        journal_with(script, probe, text, |_| ()).await
-    }
-
-    /// The same; `meanwhile` gets the watchdog's folder.
-    async fn journal_with(
-        script: &str,
-        probe: Option<String>,
-        text: &str,
-        meanwhile: impl FnOnce(&std::path::Path) + Send + 'static,
-    ) -> String {
-        let dir = TempDir::new().unwrap();
-        let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-        let child = ChildConfig { name: "c".to_owned(), command, probe };
-        let config = WatchdogConfig {
-            dir: dir.path().to_owned(),
-            interval: Duration::from_millis(10),
-            timeout: Duration::from_millis(200),
-            start_grace: Duration::ZERO,
-            child: vec![child],
-            ..WatchdogConfig::default()
-        };
-        let stop = Stop::new();
-        let run = tokio::spawn(crate::run(config, Clock::system(), stop.clone()));
-        let folder = dir.path().to_owned();
-        let aside = tokio::task::spawn_blocking(move || meanwhile(&folder));
-        let path = dir.path().join("journal.jsonl");
-        let read = || std::fs::read_to_string(&path).unwrap_or_default();
-        while !read().contains(text) {
-            assert!(!run.is_finished(), "{}", read());
-            tokio::task::yield_now().await;
-        }
-        aside.await.unwrap();
-        stop.request();
-        run.await.unwrap().unwrap();
-        read()
-    }
-
-    #[tokio::test]
-    async fn a_child_that_ends_is_started_again_and_its_last_words_kept() {
-        let journal = journal_of("echo oh no; exit 3", None, "\"starts\":3").await;
-        assert!(journal.contains("exit status: 3") && journal.contains("oh no"), "{journal}");
-    }
-
-    #[tokio::test]
-    async fn a_child_that_does_not_answer_is_ended_and_started_again() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let probe = format!("http://{}/live", listener.local_addr().unwrap());
-        let journal = journal_of("echo busy; read hold", Some(probe), "\"starts\":2").await;
-        assert!(
-            journal.contains("\"event\":\"hung\"") && journal.contains("time limit"),
-            "{journal}"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_restart_that_is_asked_for_happens_once_and_an_old_request_does_nothing() {
-        let script = "read hold";
-        let journal = journal_with(script, None, "\"starts\":2", |dir| {
-            let ask = |at: String| {
-                let text = format!(
-                    "{{\"id\":\"7\",\"by\":\"test\",\"reason\":\"leaks\",\"at\":\"{at}\"}}"
-                );
-                let folder = dir.join("requests");
-                platform::durable::create_dir(&folder).unwrap();
-                platform::durable::replace(&folder.join("c.json"), text.as_bytes()).unwrap();
-                folder.join("c.json")
-            };
-            let old = ask("2020-01-01T00:00:00Z".to_owned());
-            while old.exists() {
-                std::thread::yield_now();
-            }
-            ask(Clock::system().now().to_string());
-        })
-        .await;
-        assert_eq!(journal.matches("\"event\":\"restarted\"").count(), 1, "{journal}");
-        assert!(journal.contains("\"by\":\"test\",\"reason\":\"leaks\""), "{journal}");
-    }
-
-    #[tokio::test]
-    async fn stopping_ends_the_child() {
-        let journal = journal_of("read hold", None, "\"starts\":1").await;
-        assert!(journal.contains("\"event\":\"stopped\""), "{journal}");
-    }
+fn lock<T>(it: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    it.lock().unwrap_or_else(PoisonError::into_inner)
 }

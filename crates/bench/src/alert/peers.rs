@@ -15,7 +15,7 @@ pub(super) struct Process(Child);
 
 impl Process {
     fn start(program: PathBuf, args: &[String]) -> Result<Self, BenchError> {
-        Ok(Self(Child::start(&Command { program, args: args.to_vec() }, None)?))
+        Ok(Self(Child::start(&Command::new(program, args.to_vec()), None)?))
     }
 
     pub(super) async fn end(mut self) {

@@ -120,7 +120,7 @@ impl Post {
             &mail.to_string_lossy(),
         ];
         let args = args.map(str::to_owned).to_vec();
-        let child = Child::start(&Command { program: python, args }, None)?;
+        let child = Child::start(&Command::new(python, args), None)?;
         for _ in 0..200 {
             if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
                 break;

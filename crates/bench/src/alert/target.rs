@@ -84,7 +84,7 @@ impl Target {
                 let program = std::env::current_exe().map_err(BenchError::task)?;
                 let args = ["gateway", "--with-parent", "--config", &config.to_string_lossy()];
                 let args = args.map(str::to_owned).to_vec();
-                self.process = Some(Child::start(&Command { program, args }, None)?);
+                self.process = Some(Child::start(&Command::new(program, args), None)?);
             }
             FaultKind::Hung if self.process.is_none() => {
                 self.kind = FaultKind::Killed;

@@ -82,7 +82,7 @@ impl Proxy {
         let (text, args) = configure(which, dir.path(), &path, (port, control), (tool, at_once));
         durable::replace(&path, text.as_bytes())?;
         let missing = || BenchError::Other(format!("{} is not installed", which.name()));
-        let command = Command { program: which.program().ok_or_else(missing)?, args };
+        let command = Command::new(which.program().ok_or_else(missing)?, args);
         let mut child = Child::start(&command, None)?;
         let start = Clock::system().monotonic();
         while TcpStream::connect(address).await.is_err() {
