@@ -57,6 +57,10 @@ enum Command {
     #[cfg(feature = "monitor")]
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Faults on purpose, and what comes of them
+    #[cfg(feature = "monitor")]
+    #[command(subcommand)]
+    Chaos(crate::chaos::ChaosCommand),
     /// Read and change an environment file without loss
     #[cfg(feature = "gateway")]
     #[command(subcommand)]
@@ -173,6 +177,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Bench(args) => crate::bench::run(args),
         #[cfg(feature = "monitor")]
         Command::Store(command) => run_store(command),
+        #[cfg(feature = "monitor")]
+        Command::Chaos(command) => crate::chaos::run(command),
         #[cfg(feature = "gateway")]
         Command::Env(command) => crate::env::run(command),
         Command::Config(ConfigCommand::Check { file }) => {

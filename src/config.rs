@@ -30,6 +30,9 @@ pub(crate) struct Config {
     /// Who is told of what, and what is done about it.
     #[cfg(feature = "monitor")]
     pub(crate) alerts: alerts::AlertsConfig,
+    /// Faults on purpose.
+    #[cfg(feature = "monitor")]
+    pub(crate) chaos: chaos::ChaosConfig,
     /// Limits of queries.
     #[cfg(feature = "monitor")]
     pub(crate) query: analyzer::QueryConfig,
@@ -137,6 +140,7 @@ impl Config {
             faults.extend(self.query.faults());
             faults.extend(self.analyzer.faults());
             faults.extend(self.alerts.faults());
+            faults.extend(self.chaos.faults());
         }
         #[cfg(feature = "gateway")]
         faults.extend(self.gateway.faults());

@@ -126,6 +126,9 @@ command = {gateway_command}
 name = "monitor"
 command = {monitor_command}
 
+[chaos]                                             # `forerunner chaos run latency --tool serpapi`
+gateway = "http://127.0.0.1:{control}"
+
 [watchdog]
 dir = {logs}
 listen = "127.0.0.1:{watchdog}"

@@ -9,12 +9,15 @@
 //! - `wire`: the only translations between rooms; `rules`: rule files checked and tested
 //! - `env`: the environment file, changed from the command line
 //! - `exchange/`: samples from files and to files
+//! - `chaos`: experiments run, listed, ended and scored; `monitor_client`: how a command has a monitor do things
 //! - `bench`: measured against peers; `demo`: all three roles on built-in defaults under a modest load
 
 #[cfg(feature = "monitor")]
 mod api;
 #[cfg(feature = "monitor")]
 mod bench;
+#[cfg(feature = "monitor")]
+mod chaos;
 mod cli;
 mod config;
 #[cfg(all(feature = "gateway", feature = "monitor", feature = "watchdog"))]
@@ -24,6 +27,8 @@ mod env;
 #[cfg(feature = "monitor")]
 mod exchange;
 mod exit;
+#[cfg(feature = "monitor")]
+mod monitor_client;
 #[cfg(feature = "monitor")]
 mod query;
 #[cfg(feature = "monitor")]

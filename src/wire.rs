@@ -97,9 +97,84 @@ fn rows(answer: &Value) -> Vec<Row> {
     list(answer.get("rows")).iter().map(row).collect()
 }
 
-/// What the alerts know, as tables of SQL.
-pub(crate) fn tables(desk: Desk) -> Given {
-    Given::new(&alerts::tables(), move |name| desk.table(name).map(columns))
+/// The same for experiments, which want whole rows.
+pub(crate) fn ask_rows(query: Query) -> chaos::Ask {
+    chaos::Ask(Arc::new(move |sql| {
+        let query = query.clone();
+        Box::pin(async move {
+            let answer = query.run(&sql, &[]).await.map_err(|error| error.to_string())?;
+            let bytes = answer.encode(Format::Json).map_err(|error| error.to_string())?;
+            let answer: Value =
+                serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+            Ok(whole_rows(&answer))
+        })
+    }))
+}
+
+/// Rows of a JSON answer, each with its values by the names of columns.
+pub(crate) fn whole_rows(answer: &Value) -> chaos::Rows {
+    let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+    let columns = list(answer.get("columns"));
+    let name = |it: &Value| it.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let names: Vec<String> = columns.iter().map(name).collect();
+    let row = |cells: &Value| names.iter().cloned().zip(list(Some(cells))).collect();
+    list(answer.get("rows")).iter().map(row).collect()
+}
+
+/// The table of experiments that were done.
+const CHAOS_EVENTS: &str = "chaos_events";
+
+/// What the alerts and the experiments know, as tables of SQL.
+pub(crate) fn tables(desk: Desk, book: chaos::Book) -> Given {
+    let names: Vec<&'static str> = alerts::tables().into_iter().chain([CHAOS_EVENTS]).collect();
+    Given::new(&names, move |name| match name {
+        CHAOS_EVENTS => Some(chaos_events(&book)),
+        name => desk.table(name).map(columns),
+    })
+}
+
+fn chaos_events(book: &chaos::Book) -> Columns {
+    let events = book.events();
+    let texts = |of: &dyn Fn(&chaos::Event) -> Option<String>| {
+        Column::MaybeTexts(events.iter().map(of).collect())
+    };
+    let times = |of: &dyn Fn(&chaos::Event) -> Option<model::Timestamp>| {
+        Column::Times(events.iter().map(of).collect())
+    };
+    let numbers = |of: &dyn Fn(&chaos::Event) -> Option<f64>| {
+        Column::Numbers(events.iter().map(of).collect())
+    };
+    let by = |source: &chaos::Source| match source {
+        chaos::Source::Schedule(_) => "schedule".to_owned(),
+        chaos::Source::Person(name) => name.clone(),
+    };
+    let seed = |it: &chaos::Event| it.experiment.schedule.as_ref().map(|it| it.seed as f64);
+    let change = |[before, during]: [Option<f64>; 2]| Some(during? - before.unwrap_or(0.0));
+    let columns = [
+        ("id", texts(&|it| Some(it.id.clone()))),
+        ("experiment", texts(&|it| Some(it.experiment.name.clone()))),
+        ("fault", texts(&|it| Some(it.experiment.fault.name()))),
+        ("parameters", texts(&|it| serde_json::to_string(&it.experiment).ok())),
+        ("seed", numbers(&seed)),
+        ("source", texts(&|it| Some(by(&it.source)))),
+        ("due", times(&|it| Some(it.due))),
+        ("began", times(&|it| it.began)),
+        ("ended", times(&|it| it.ended)),
+        ("outcome", texts(&|it| Some(it.outcome.name()))),
+        ("detail", texts(&|it| Some(it.detail.clone()))),
+        ("hits", numbers(&|it| it.hits.map(|n| n as f64))),
+        ("requests", numbers(&|it| it.requests)),
+        ("failing", numbers(&|it| it.failing[1])),
+        ("failing_delta", numbers(&|it| change(it.failing))),
+        ("latency_seconds", numbers(&|it| it.seconds[1])),
+        ("latency_delta", numbers(&|it| change(it.seconds))),
+        ("detector", texts(&|it| it.detector.clone().map(|it| it.0))),
+        ("detected_seconds", numbers(&|it| it.detector.as_ref().map(|it| it.1))),
+        ("alert", texts(&|it| it.alert.clone().map(|it| it.0))),
+        ("alerted_seconds", numbers(&|it| it.alert.as_ref().map(|it| it.1))),
+        ("recovery_seconds", numbers(&|it| it.recovery_seconds)),
+    ];
+    columns.into_iter().map(|(name, column)| (name.to_owned(), column)).collect()
 }
 
 fn columns(table: alerts::Table) -> Columns {

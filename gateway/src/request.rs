@@ -10,7 +10,7 @@ use crate::body::Body;
 use crate::cache::flight::Flights;
 use crate::cache::second::Second;
 use crate::cache::store::Cache;
-use crate::chaos::fault::Faults;
+use crate::chaos::fault::{Broken, Faults};
 use crate::config::Permission;
 use crate::database::audit::Audit;
 use crate::database::directory::Directory;
@@ -24,6 +24,7 @@ use crate::settings::Settings;
 use crate::target::{Api, Target, Targets};
 use crate::upstream::call::CallError;
 use crate::upstream::proxy::{self, Client, Upload};
+use crate::upstream::tool::Tool;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -185,6 +186,23 @@ impl DataPlane {
         answer
     }
 
+    /// What a fault on purpose does to a request that is passed on. What it would do to the body of the answer comes before it: that
+    /// body is the tool's, not ours.
+    async fn maim(&self, tool: &Tool, caller: &Caller) -> Result<(), CallError> {
+        let Some(hit) = self.faults.draw(&tool.config.name) else { return Ok(()) };
+        let met = async {
+            hit.before(self.jitter(caller).unit()).await?;
+            hit.after(1_000).await
+        };
+        match tokio::time::timeout(tool.config.timeout, met).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Broken::Failed(words) | Broken::Unreachable(words))) => {
+                Err(CallError::Failed(words.to_owned()))
+            }
+            Err(_) => Err(CallError::Late),
+        }
+    }
+
     /// Passes a request on, if that is granted.
     async fn pass(
         self: &Arc<Self>,
@@ -217,8 +235,14 @@ impl DataPlane {
                 Ok(request) => {
                     let breakers = self.settings.load().flags.breakers;
                     let (client, peer) = (&self.client, caller.peer);
-                    let passed = proxy::pass(client, tool, request, to, peer, in_flight, breakers);
-                    passed.await.map_err(Refusal::from)
+                    match self.maim(tool, caller).await {
+                        Ok(()) => {
+                            let passed =
+                                proxy::pass(client, tool, request, to, peer, in_flight, breakers);
+                            passed.await.map_err(Refusal::from)
+                        }
+                        Err(error) => Err(error.into()),
+                    }
                 }
                 Err(refused) => Err(refused),
             },

@@ -1,6 +1,7 @@
 //! The monitor's HTTP interface: routes, body limit, authentication.
 //!
 //! - `alerts`: alerts, and what people do about them; `runbook`: what to do about each; `openapi`: all of it described
+//! - `chaos`: experiments
 //! - `access`: tokens, roles, and pages of others; `findings`: what detectors found, and what people say of it
 //! - `query`: SQL in, rows out; `push`: remote-write in; `targets`: what is scraped and how it is
 //! - `health`: `/live`, `/ready`, `/health`, `/metrics`; `page.html`: the page for people
@@ -8,6 +9,7 @@
 
 mod access;
 mod alerts;
+mod chaos;
 mod error;
 mod findings;
 mod health;
@@ -39,6 +41,7 @@ pub(crate) struct Api {
     pub(crate) query: Query,
     pub(crate) findings: Findings,
     pub(crate) desk: alerts_room::Desk,
+    pub(crate) chaos: ::chaos::Controller,
     pub(crate) board: TargetBoard,
     pub(crate) remote_write: RemoteWrite,
     pub(crate) max_push: usize,
@@ -86,6 +89,8 @@ pub(crate) async fn serve(
         .route("/api/v1/remediations", get(alerts::remediations))
         .route("/api/v1/remediation", get(alerts::remediation).post(alerts::switch))
         .route("/api/v1/audit", get(alerts::audit))
+        .route("/api/v1/chaos", get(chaos::list).post(chaos::run))
+        .route("/api/v1/chaos/{id}", get(chaos::one).delete(chaos::end))
         .route("/metrics", get(health::metrics))
         .layer(middleware::from_fn_with_state(api.clone(), access::authenticate));
     let router = Router::new()

@@ -8,7 +8,7 @@ type Row = (&'static str, &'static str, &'static str, &'static str, &'static str
 
 const NO_BODY: &str = "";
 
-const OPERATIONS: [Row; 29] = [
+const OPERATIONS: [Row; 33] = [
     ("/live", "get", "", "Whether the process lives", NO_BODY),
     ("/ready", "get", "", "Whether it answers", NO_BODY),
     ("/health", "get", "", "How it is, check by check", NO_BODY),
@@ -108,6 +108,16 @@ const OPERATIONS: [Row; 29] = [
         "The kill switch; forgive takes up steps again that were struck off",
         r#"{"allowed": false}"#,
     ),
+    ("/api/v1/chaos", "get", "read", "Experiments: what is configured, waits, was done", NO_BODY),
+    (
+        "/api/v1/chaos",
+        "post",
+        "operate",
+        "Runs an experiment, of the configuration by its name or as it is given",
+        r#"{"fault": "latency", "tool": "serpapi", "amount": 0.5, "duration": "30s"}"#,
+    ),
+    ("/api/v1/chaos/{id}", "get", "read", "One event", NO_BODY),
+    ("/api/v1/chaos/{id}", "delete", "operate", "Ends an event, or takes it back", NO_BODY),
     ("/api/v1/audit", "get", "read", "Who changed what; limit", NO_BODY),
     ("/", "get", "", "The page for people", NO_BODY),
 ];

@@ -2,7 +2,7 @@
 
 use super::Place;
 use crate::exit::{self, Failure};
-use crate::role::monitor::{ADDRESS, ALERTS, FINDINGS};
+use crate::role::monitor::{ADDRESS, ALERTS, CHAOS, FINDINGS};
 use crate::wire;
 use analyzer::{
     AnalyzerConfig, Capacity, Findings, Forecasts, Format, Query, QueryConfig, QueryError,
@@ -63,7 +63,10 @@ impl Source {
                 let desk = alerts::Desk::read(&dir.join(ALERTS), Clock::system())
                     .map_err(exit::with(exit::DATA))?;
                 let own = (findings, forecasts);
-                let query = Query::with_findings(limits, reader, config, own, wire::tables(desk));
+                let book = chaos::Book::read(&dir.join(CHAOS), Clock::system().now())
+                    .map_err(exit::with(exit::DATA))?;
+                let tables = wire::tables(desk, book);
+                let query = Query::with_findings(limits, reader, config, own, tables);
                 Ok(Self::Files(Box::new(query.map_err(exit::with(exit::SOFTWARE))?)))
             }
             Err(StoreError::Platform(PlatformError::Locked { holder, .. })) => {

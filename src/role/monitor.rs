@@ -9,6 +9,7 @@ use crate::exit::{self, Failure};
 use crate::wire;
 use alerts::{Alerts, Parts, SignalSender, Signals};
 use analyzer::{Analyzer, Findings, Forecasts, Query};
+use chaos::{Controller, RealHands};
 use collector::{Collector, CollectorConfig, RemoteWrite, ScrapeConfig, TargetBoard};
 use runtime::{Clock, Tasks};
 use serde_json::json;
@@ -32,6 +33,9 @@ pub(crate) const FINDINGS: &str = "analyzer";
 
 /// The folder in the data directory with alerts and what was done about them.
 pub(crate) const ALERTS: &str = "alerts";
+
+/// The folder in the data directory with the experiments that were done.
+pub(crate) const CHAOS: &str = "chaos";
 
 /// Where a watchdog of the same configuration keeps its journal.
 fn watchdog_dir(config: &Config) -> Option<PathBuf> {
@@ -111,6 +115,14 @@ fn open_alerts(
     Ok((alerts.map_err(exit::with(exit::CONFIG))?, told))
 }
 
+/// What runs experiments against the gateway.
+fn chaos(config: &Config, book: chaos::Book, query: Query) -> Controller {
+    let mut settings = config.chaos.clone();
+    settings.watchdog_dir = settings.watchdog_dir.or_else(|| watchdog_dir(config));
+    let hands = RealHands::new(settings.clone(), Clock::system());
+    Controller::new(settings, book, hands, wire::ask_rows(query), Clock::system())
+}
+
 async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
     let stop = stop_on_request(args.with_parent);
     let registry = Registry::new();
@@ -125,14 +137,17 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
     let forecasts = Forecasts::open(&findings_dir, true).map_err(exit::with(exit::UNAVAILABLE))?;
     let (alerts, told) = open_alerts(&config, &reader, &registry, address)?;
     let desk = alerts.desk();
+    let book = chaos::Book::open(&config.store.dir.join(CHAOS), Clock::system().now())
+        .map_err(exit::with(exit::UNAVAILABLE))?;
     let query = Query::with_findings(
         config.query.clone(),
         reader.clone(),
         config.analyzer.clone(),
         (findings.clone(), forecasts.clone()),
-        wire::tables(desk.clone()),
+        wire::tables(desk.clone(), book.clone()),
     )
     .map_err(exit::with(exit::SOFTWARE))?;
+    let chaos = chaos(&config, book, query.clone());
     let board = TargetBoard::new();
     let max_push = config.api.max_push_size.as_usize();
     let remote_write = RemoteWrite::new(writer.clone(), Clock::system(), max_push, &registry);
@@ -140,6 +155,7 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
         query: query.clone(),
         findings: findings.clone(),
         desk,
+        chaos: chaos.clone(),
         remote_write,
         max_push,
         board: board.clone(),
@@ -163,6 +179,7 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
             Analyzer::new(settings, reader, kept, findings_dir, Clock::system(), &registry);
         tasks.spawn("analyzer", |stop| analyzer.run(stop));
     }
+    tasks.spawn("chaos", |stop| chaos.run(stop));
     if config.alerts.enabled {
         tasks.spawn("signals", |stop| wire::tell(findings, told, stop));
         let ask = wire::ask(query);

@@ -43,7 +43,8 @@ pub enum PlatformError {
 }
 
 impl PlatformError {
-    pub(crate) fn file(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    /// For `map_err`: what was attempted with which file.
+    pub fn file(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { attempt, path, source }
     }

@@ -1,8 +1,17 @@
 //! The only source of time, handed in so that tests can pause it.
 
 use model::Timestamp;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// Milliseconds that the machine's wall time is off by, on purpose.
+static OFF_BY: AtomicI64 = AtomicI64::new(0);
+
+/// Lets the wall time of this process jump, as a machine's clock may, for whoever wants to see what comes of that.
+pub fn jump(millis: i64) {
+    OFF_BY.fetch_add(millis, Ordering::Relaxed);
+}
 
 /// Wall time and monotonic time.
 ///
@@ -31,7 +40,10 @@ impl Clock {
                 clippy::disallowed_methods,
                 reason = "the one place that reads the wall clock"
             )]
-            None => Timestamp::from_system(std::time::SystemTime::now()),
+            None => {
+                let Timestamp(now) = Timestamp::from_system(std::time::SystemTime::now());
+                Timestamp(now.saturating_add(OFF_BY.load(Ordering::Relaxed)))
+            }
         }
     }
 

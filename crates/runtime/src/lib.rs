@@ -11,6 +11,6 @@ pub mod stop;
 pub mod supervise;
 
 pub use backoff::{Backoff, Jitter};
-pub use clock::Clock;
+pub use clock::{Clock, jump};
 pub use stop::{Stop, Tick};
 pub use supervise::{TaskFailed, Tasks};

@@ -4,7 +4,7 @@ use crate::read;
 use std::path::Path;
 
 /// Package, its manifest, and what of ours it may import.
-const ROOMS: [(&str, &str, &[&str]); 15] = [
+const ROOMS: [(&str, &str, &[&str]); 16] = [
     ("model", "crates/model", &[]),
     ("runtime", "crates/runtime", &["model"]),
     ("telemetry", "crates/telemetry", &["model"]),
@@ -17,6 +17,7 @@ const ROOMS: [(&str, &str, &[&str]); 15] = [
     ("gateway", "gateway", &["model", "platform", "runtime", "telemetry"]),
     ("watchdog", "crates/watchdog", &["model", "platform", "runtime", "telemetry"]),
     ("burnin", "crates/burnin", &["model", "platform", "runtime", "stats", "telemetry"]),
+    ("chaos", "crates/chaos", &["model", "platform", "runtime"]),
     ("bench", "crates/bench", &["model", "platform", "runtime", "stats"]),
     ("tidy", "crates/tidy", &[]),
     (
@@ -27,6 +28,7 @@ const ROOMS: [(&str, &str, &[&str]); 15] = [
             "analyzer",
             "bench",
             "burnin",
+            "chaos",
             "collector",
             "gateway",
             "model",

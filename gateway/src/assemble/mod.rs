@@ -14,6 +14,7 @@ use crate::cache::flight::Flights;
 use crate::cache::second::Second;
 use crate::cache::store::Cache;
 use crate::chaos::fault::Faults;
+use crate::chaos::own::{self, OwnFaults};
 use crate::component::{Components, Pulse};
 use crate::control::{self, Admin};
 use crate::database::Database;
@@ -167,6 +168,7 @@ fn parts(
     let tools = config.tool.iter().map(tool).collect::<Result<_, _>>()?;
     let env = env.map(|path| EnvFile::new(path, clock));
     if let Some(file) = &env {
+        own::mend_left(file.path(), &config.dir)?;
         for version in file.recover()? {
             warn!(
                 version,
@@ -264,6 +266,14 @@ fn admin(
         pressure: Arc::clone(&parts.pressure),
         components,
         faults: Arc::clone(faults),
+        own_faults: OwnFaults {
+            database: Arc::clone(&parts.database),
+            cache: Arc::clone(&parts.cache),
+            audit: parts.audit.clone(),
+            env: parts.env.clone(),
+            dir: config.dir.clone(),
+            running: Mutex::default(),
+        },
         tools: parts.tools.clone(),
         audit: parts.audit.clone(),
         env: parts.env.clone(),

@@ -1,6 +1,7 @@
 //! A cache bounded in bytes. What was asked for since the hand last came by stays (CLOCK: Corbató 1968); an answer that is too old even
 //! to be served stale goes when it is met.
 
+use crate::chaos::lease::Lease;
 use ahash::AHashMap;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -37,6 +38,8 @@ pub(crate) struct Cache {
     inner: Mutex<Inner>,
     /// Answers put out to make room.
     pub(crate) evicted: AtomicU64,
+    /// A fault on purpose: it has nothing and keeps nothing.
+    pub(crate) away: Arc<Lease>,
 }
 
 #[derive(Debug)]
@@ -78,11 +81,14 @@ impl Cache {
             free: Vec::new(),
             hand: 0,
         };
-        Self { inner: Mutex::new(inner), evicted: AtomicU64::new(0) }
+        Self { inner: Mutex::new(inner), evicted: AtomicU64::new(0), away: Arc::default() }
     }
 
     /// The answer to `key`, fresh or stale.
     pub(crate) fn get(&self, key: &str) -> Option<Found> {
+        if self.away.hits() {
+            return None;
+        }
         let mut inner = self.inner.lock();
         let at = *inner.index.get(key)?;
         let slot = inner.slots.get_mut(at)?.as_mut()?;
@@ -97,6 +103,9 @@ impl Cache {
 
     /// Keeps an answer, unless it alone would take a quarter of the room.
     pub(crate) fn put(&self, key: &str, body: Bytes, ages: Ages) {
+        if self.away.holds() {
+            return;
+        }
         let slot = Slot { key: key.into(), body, stored: Instant::now(), ages, asked: false };
         let mut inner = self.inner.lock();
         if let Some(at) = inner.index.get(key).copied() {

@@ -6,6 +6,7 @@ use crate::access::manage;
 use crate::api::chaos;
 use crate::body::Body;
 use crate::chaos::fault::Faults;
+use crate::chaos::own::{self, OwnFaults};
 use crate::component::{Ailment, Components};
 use crate::database::Record;
 use crate::database::audit::Audit;
@@ -48,6 +49,7 @@ pub(crate) struct Admin {
     pub(crate) pressure: Arc<Pressure>,
     pub(crate) components: Arc<Components>,
     pub(crate) faults: Arc<Faults>,
+    pub(crate) own_faults: OwnFaults,
     pub(crate) tools: Vec<Arc<Tool>>,
     pub(crate) audit: Audit,
     pub(crate) env: Option<EnvFile>,
@@ -140,6 +142,22 @@ impl Admin {
             }
             (&Method::GET, "/admin/flags") => flags::show(self).await,
             (&Method::POST, "/admin/flags") => flags::change(self, &body).await,
+            (&Method::POST, "/admin/chaos/own") => {
+                let what = self.own_faults.begin(&read(&body)?).map_err(Refusal::bad)?;
+                self.note(&what, StatusCode::OK);
+                Ok(self.own_faults())
+            }
+            (&Method::GET, "/admin/chaos/own") => Ok(self.own_faults()),
+            (&Method::DELETE, _) if path.starts_with("/admin/chaos/own/") => {
+                let name = path.trim_start_matches("/admin/chaos/own/");
+                let kind: own::Kind = read(&Bytes::from(object!(name).to_string()))?;
+                let shown = self.own_faults();
+                if !self.own_faults.end(kind) {
+                    return Err(Refusal::not_found(format!("no fault {name}")));
+                }
+                self.note(&format!("end of {name}"), StatusCode::OK);
+                Ok(shown)
+            }
             (method, _) if path.starts_with("/admin/chaos") => {
                 let rest = path.trim_start_matches("/admin/chaos");
                 let (answer, what) = chaos::change(&self.faults, &self.tools, method, rest, &body)?;
@@ -149,7 +167,7 @@ impl Admin {
                 Ok(answer)
             }
             _ => Err(Refusal::not_found(
-                "POST cleanup, restart-component; GET components; GET, POST, DELETE degrade; POST, DELETE drain; GET, POST flags; GET chaos, POST chaos/tool, DELETE chaos/tool/{tool}, POST chaos/component",
+                "POST cleanup, restart-component; GET components; GET, POST, DELETE degrade; POST, DELETE drain; GET, POST flags; GET chaos, POST chaos/tool, DELETE chaos/tool/{tool}, POST chaos/component; GET, POST chaos/own, DELETE chaos/own/{fault}",
             )),
         }
     }
@@ -205,6 +223,10 @@ impl Admin {
         let words = format!("degraded to {} for {time:?}: {}", asked.level, asked.reason);
         self.note(&words, StatusCode::OK);
         Ok(self.level())
+    }
+
+    fn own_faults(&self) -> Response<Body> {
+        ok(object!({ "faults": self.own_faults.list() }))
     }
 
     fn level(&self) -> Response<Body> {

@@ -2,6 +2,7 @@
 //! fits neither is counted as lost. A record has its id from the beginning, so that none is kept twice.
 
 use super::{Database, DatabaseError, Record};
+use crate::chaos::lease::Lease;
 use crate::component::Pulse;
 use platform::durable::{self, AppendFile};
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
@@ -34,6 +35,8 @@ pub(crate) struct Counts {
     pub(crate) journaled: AtomicU64,
     pub(crate) lost: AtomicU64,
     pub(crate) journal_bytes: AtomicU64,
+    /// A fault on purpose: the disk takes no more.
+    disk_full: Arc<Lease>,
 }
 
 /// Where they go. One at a time works on it.
@@ -83,6 +86,11 @@ impl Audit {
 
     pub(crate) fn counts(&self) -> Arc<Counts> {
         Arc::clone(&self.counts)
+    }
+
+    /// The fault that the journal finds no room.
+    pub(crate) fn disk_full(&self) -> Arc<Lease> {
+        Arc::clone(&self.counts.disk_full)
     }
 
     /// Records that wait.
@@ -151,6 +159,10 @@ impl Sink {
 
     /// False when the journal is full.
     fn journal_batch(&mut self) -> Result<bool, platform::PlatformError> {
+        if self.counts.disk_full.hits() {
+            let full = std::io::ErrorKind::StorageFull.into();
+            return Err(platform::PlatformError::file("append to", &self.journal)(full));
+        }
         let mut text = String::new();
         for record in &self.batch {
             if let Ok(line) = serde_json::to_string(record) {

@@ -10,12 +10,15 @@ mod postgres;
 mod sqlite;
 
 use crate::access::policy::Policy;
+use crate::chaos::lease::Lease;
 use crate::config::DatabaseConfig;
 use model::Timestamp;
 use postgres::Postgres;
 use serde::{Deserialize, Serialize};
 use sqlite::Sqlite;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -29,6 +32,9 @@ pub(crate) enum DatabaseError {
     #[error("the database refuses: {0}")]
     Refused(String),
 }
+
+/// Holds a lock for as long as it is told to; blocks.
+pub(crate) type LockHolder = Box<dyn FnOnce(&dyn Fn() -> bool) + Send>;
 
 /// Who calls.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
@@ -77,6 +83,10 @@ CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY, time BIGINT NOT NULL);
 pub(crate) struct Database {
     kind: Kind,
     timeout: Duration,
+    /// A fault on purpose: it gives no answer.
+    pub(crate) away: Arc<Lease>,
+    /// A fault on purpose: each question takes so many seconds longer, as the bits of a float.
+    pub(crate) slow: (Arc<Lease>, AtomicU64),
 }
 
 #[derive(Debug)]
@@ -92,7 +102,7 @@ impl Database {
             Some(_) => Kind::Postgres(Box::new(Postgres::new(config)?)),
             None => Kind::Sqlite(Sqlite::start(dir.join("gateway.sqlite"))?),
         };
-        Ok(Self { kind, timeout: config.timeout })
+        Ok(Self { kind, timeout: config.timeout, away: Arc::default(), slow: Default::default() })
     }
 
     /// Whether it reads and writes, and how long that takes.
@@ -192,6 +202,16 @@ impl Database {
         .await
     }
 
+    /// What holds the database's lock while it is told to, on purpose.
+    pub(crate) fn lock_holder(&self) -> Result<LockHolder, String> {
+        match &self.kind {
+            Kind::Sqlite(sqlite) => Ok(sqlite.lock_holder()),
+            Kind::Postgres(_) => {
+                Err("only the embedded database can be locked from here".to_owned())
+            }
+        }
+    }
+
     /// Connections open now.
     pub(crate) fn connections(&self) -> usize {
         match &self.kind {
@@ -204,7 +224,17 @@ impl Database {
         &self,
         asked: impl Future<Output = Result<T, DatabaseError>>,
     ) -> Result<T, DatabaseError> {
+        if self.away.hits() {
+            return Err(DatabaseError::Away("a fault on purpose".to_owned()));
+        }
         let late = || DatabaseError::Away(format!("no answer within {:?}", self.timeout));
+        let asked = async {
+            if self.slow.0.hits() {
+                let seconds = f64::from_bits(self.slow.1.load(Ordering::Acquire));
+                tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+            }
+            asked.await
+        };
         timeout(self.timeout, asked).await.unwrap_or_else(|_| Err(late()))
     }
 }

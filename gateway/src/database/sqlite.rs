@@ -23,18 +23,37 @@ type Job = Box<dyn FnOnce(Result<&mut Connection, &DatabaseError>) -> bool + Sen
 pub(super) struct Sqlite {
     jobs: SyncSender<Job>,
     open: Arc<AtomicUsize>,
+    path: PathBuf,
 }
 
 impl Sqlite {
     pub(super) fn start(path: PathBuf) -> Result<Self, String> {
         let (jobs, todo) = sync_channel(QUEUE);
         let open = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&open);
+        let (counted, own) = (Arc::clone(&open), path.clone());
         std::thread::Builder::new()
             .name("sqlite".to_owned())
-            .spawn(move || work(&path, &todo, &counted))
+            .spawn(move || work(&own, &todo, &counted))
             .map_err(|error| format!("could not start the database's thread: {error}"))?;
-        Ok(Self { jobs, open })
+        Ok(Self { jobs, open, path })
+    }
+
+    /// What holds the lock by a connection of its own.
+    pub(super) fn lock_holder(&self) -> super::LockHolder {
+        let path = self.path.clone();
+        Box::new(move |on| {
+            let held = Connection::open(&path).and_then(|connection| {
+                connection.busy_timeout(Duration::from_secs(1))?;
+                connection.execute_batch("BEGIN EXCLUSIVE")?;
+                while on() {
+                    std::thread::park_timeout(Duration::from_millis(20));
+                }
+                connection.execute_batch("ROLLBACK")
+            });
+            if let Err(error) = held {
+                warn!(%error, "the database could not be locked on purpose");
+            }
+        })
     }
 
     /// Has `question` answered by the thread.

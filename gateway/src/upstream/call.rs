@@ -3,7 +3,7 @@
 use super::mock;
 use super::tool::{Action, Tool};
 use crate::admit::limiter::Ending;
-use crate::chaos::fault::{Faults, Mode};
+use crate::chaos::fault::{Broken, Faults};
 use crate::env::Flags;
 use crate::meters::Outcome;
 use crate::upstream::proxy::Client;
@@ -141,14 +141,31 @@ async fn attempt(
     client: &Client,
     faults: &Faults,
 ) -> Result<Bytes, Failure> {
-    match faults.draw(&tool.config.name) {
-        Some(Mode::Timeout) => std::future::pending().await,
-        Some(Mode::Error) => return Err(Failure::Failed("a fault on purpose".to_owned())),
-        Some(Mode::Jitter) => {
-            tokio::time::sleep(Duration::from_secs_f64(call.jitter.unit())).await;
+    let Some(hit) = faults.draw(&tool.config.name) else {
+        return sound(call, tool, action, client).await;
+    };
+    hit.before(call.jitter.unit()).await?;
+    let answer = sound(call, tool, action, client).await?;
+    hit.after(answer.len()).await?;
+    Ok(answer)
+}
+
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Failed(words) => Self::Failed(words.to_owned()),
+            Broken::Unreachable(words) => Self::Unreachable(words.to_owned()),
         }
-        None => {}
     }
+}
+
+/// An attempt that no fault on purpose meets.
+async fn sound(
+    call: &mut Call,
+    tool: &Tool,
+    action: &Action,
+    client: &Client,
+) -> Result<Bytes, Failure> {
     let Some(url) = action.url.as_ref().filter(|_| !call.flags.mock) else {
         let chaos = call.flags.chaos;
         let (name, received) = (&action.config.name, call.params.len());
