@@ -50,6 +50,9 @@ enum Command {
     #[cfg(feature = "monitor")]
     #[command(subcommand)]
     Rules(crate::rules::RulesCommand),
+    /// Put 48 hours of load and faults on the real programs, compressed or in real time, and judge them
+    #[cfg(all(feature = "gateway", feature = "monitor", feature = "watchdog"))]
+    Burnin(crate::burnin::BurninArgs),
     /// Measure this program against the peers that are installed, on the same data
     #[cfg(feature = "monitor")]
     Bench(crate::bench::BenchArgs),
@@ -173,6 +176,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Report(args) => crate::report::run(args),
         #[cfg(feature = "monitor")]
         Command::Rules(command) => crate::rules::run(command),
+        #[cfg(all(feature = "gateway", feature = "monitor", feature = "watchdog"))]
+        Command::Burnin(args) => crate::burnin::run(args),
         #[cfg(feature = "monitor")]
         Command::Bench(args) => crate::bench::run(args),
         #[cfg(feature = "monitor")]

@@ -42,6 +42,9 @@ const STOP_GRACE: Duration = Duration::from_millis(4_500);
 /// For all three processes to be ready.
 const START_GRACE: Duration = Duration::from_secs(60);
 
+/// The gateway's environment file.
+const ENV: &str = "gateway.env";
+
 struct Ports {
     monitor: u16,
     gateway: u16,
@@ -59,6 +62,11 @@ pub(crate) fn run(args: DemoArgs) -> Result<(), Failure> {
         watchdog: port(9492)?,
     };
     let config = write_config(&dir, &ports)?;
+    let env = dir.join(ENV);
+    if !env.exists() {
+        let text = b"# Switches of the demo's gateway; `forerunner env set` changes them while it runs\nFF_CACHE=on\nFF_CHAOS=off\n";
+        durable::replace(&env, text).map_err(exit::with(exit::SYSTEM))?;
+    }
     block_on(async {
         let stop = stop_on_request(false);
         let mut watchdog = start_watchdog(&dir, &config)?;
@@ -136,7 +144,8 @@ stop_grace = "3500ms"
 
 [[watchdog.child]]
 name = "gateway"
-command = [{program}, "gateway", "--with-parent", "--config", {file}]
+command = [{program}, "gateway", "--with-parent", "--config", {file}, "--env", {env}]
+files = [{env}]
 probe = "http://127.0.0.1:{control}/live"
 metrics = "http://127.0.0.1:{control}/metrics"
 listen = "127.0.0.1:{gateway}"                       # held open while it restarts
@@ -148,6 +157,7 @@ command = [{program}, "monitor", "--with-parent", "--config", {file}]
 probe = "http://127.0.0.1:{monitor}/live"
 metrics = "http://127.0.0.1:{monitor}/metrics"
 "#,
+        env = quote(&dir.join(ENV)),
         store = quote(dir),
         gateway_dir = quote(&dir.join("gateway")),
         logs = quote(&dir.join("logs")),

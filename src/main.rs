@@ -10,12 +10,15 @@
 //! - `env`: the environment file, changed from the command line
 //! - `exchange/`: samples from files and to files
 //! - `chaos`: experiments run, listed, ended and scored; `monitor_client`: how a command has a monitor do things
+//! - `burnin/`: 48 hours of load and faults, and a verdict
 //! - `bench`: measured against peers; `demo`: all three roles on built-in defaults under a modest load
 
 #[cfg(feature = "monitor")]
 mod api;
 #[cfg(feature = "monitor")]
 mod bench;
+#[cfg(all(feature = "gateway", feature = "monitor", feature = "watchdog"))]
+mod burnin;
 #[cfg(feature = "monitor")]
 mod chaos;
 mod cli;

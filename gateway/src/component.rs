@@ -22,6 +22,8 @@ const GAPS: u32 = 5;
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// A fall is shown for so long.
 const SHOWN: Duration = Duration::from_secs(10);
+/// Why a component is begun anew.
+const CAUSES: [&str; 5] = ["ended", "panic", "asked", "hang", "slow"];
 /// After so long without a restart it begins with the shortest wait again.
 const STEADY: Duration = Duration::from_secs(60);
 
@@ -184,6 +186,10 @@ impl Components {
         work: Box<dyn Fn(Pulse, Stop) -> Work + Send + Sync>,
     ) -> impl FnOnce(Stop) -> Work + Send + use<> {
         let component = Component::new(name, period);
+        for cause in CAUSES {
+            // A counter that begins with its first event has no increase to be seen.
+            self.restarts.with([name, cause]);
+        }
         self.list.push(Arc::clone(&component));
         let (threads, restarts) = (self.threads.clone(), self.restarts.clone());
         move |stop| Box::pin(keep(component, work, threads, restarts, stop))

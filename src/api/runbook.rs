@@ -5,7 +5,7 @@ use axum::extract::Path;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-const PAGES: [(&str, &str); 29] = [
+const PAGES: [(&str, &str); 33] = [
     ("TargetDown", include_str!("../../docs/runbook/TargetDown.md")),
     ("TargetEmpty", include_str!("../../docs/runbook/TargetEmpty.md")),
     ("TargetMetricsGone", include_str!("../../docs/runbook/TargetMetricsGone.md")),
@@ -35,6 +35,10 @@ const PAGES: [(&str, &str); 29] = [
     ("RemediationStepUseless", include_str!("../../docs/runbook/RemediationStepUseless.md")),
     ("WatchdogHolds", include_str!("../../docs/runbook/WatchdogHolds.md")),
     ("WatchdogRestartsDoNotHelp", include_str!("../../docs/runbook/WatchdogRestartsDoNotHelp.md")),
+    ("GatewayCheckFailed", include_str!("../../docs/runbook/GatewayCheckFailed.md")),
+    ("GatewayToolFails", include_str!("../../docs/runbook/GatewayToolFails.md")),
+    ("GatewayToolSlow", include_str!("../../docs/runbook/GatewayToolSlow.md")),
+    ("GatewayComponentRestarted", include_str!("../../docs/runbook/GatewayComponentRestarted.md")),
 ];
 
 /// `GET /runbook/{alert}`

@@ -112,6 +112,12 @@ pub fn free_bytes(_path: &std::path::Path) -> Result<u64, crate::PlatformError> 
     })
 }
 
+/// Since the boot of the machine, the time that it slept included; where the system says so.
+pub fn uptime() -> Option<std::time::Duration> {
+    let text = std::fs::read_to_string("/proc/uptime").ok()?;
+    std::time::Duration::try_from_secs_f64(text.split(' ').next()?.parse().ok()?).ok()
+}
+
 /// The machine's name in the network, `localhost` where it is not known.
 pub fn name() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

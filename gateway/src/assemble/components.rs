@@ -82,6 +82,7 @@ fn checks(config: &GatewayConfig, parts: &Parts, clock: Clock) -> Checks {
         dir: config.dir.clone(),
         min_free: config.pressure.min_free_disk.get(),
         clocks: Mutex::default(),
+        jumped: Mutex::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Parts;
 use crate::admit::overload::Overload;
 use crate::database::audit::Counts;
+use crate::health::board::Board;
 use crate::pressure::{self, Level};
 use model::MetricKind::{self, Counter, Gauge};
 use std::sync::Arc;
@@ -38,6 +39,12 @@ fn traffic(registry: &Registry, parts: &Parts) {
     show(registry, board, Gauge, name, |it| it.beat_age().as_secs_f64());
     let name = ("gateway_ready", "Whether traffic should be sent here.");
     show(registry, board, Gauge, name, |it| f64::from(u8::from(it.is_ready())));
+    for (of, check) in Board::checks() {
+        let (board, name) = (Arc::clone(board), "gateway_check_state");
+        let name = (name, "How a check of its health stands: 0 healthy, 1 degraded, 2 failed.");
+        registry
+            .computed_for(name, Gauge, ("check", check), move || f64::from(board.state(of) as u8));
+    }
     let overload = Arc::clone(&parts.overload);
     let help = "How late tasks of the data plane's latest thread run, at least.";
     registry.computed("gateway_queue_delay_seconds", help, Gauge, move || {

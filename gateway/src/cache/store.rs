@@ -135,6 +135,18 @@ impl Cache {
         before - inner.bytes
     }
 
+    /// Whether what is put into it is there; also true while it has no room to keep anything.
+    pub(crate) fn keeps(&self) -> bool {
+        const KEY: &str = "own probe";
+        const ROOM: usize = 64 << 10;
+        if self.inner.lock().capacity < ROOM {
+            return true;
+        }
+        let second = Duration::from_secs(1);
+        self.put(KEY, Bytes::from_static(b"there"), Ages { fresh: second, stale: second });
+        self.get(KEY).is_some()
+    }
+
     /// Gives the configured room back.
     pub(crate) fn restore(&self) {
         let mut inner = self.inner.lock();

@@ -18,6 +18,8 @@ use tracing::{info, warn};
 const QUEUE: usize = 8_192;
 /// Records written at once.
 const BATCH: usize = 4_096;
+/// Batches of the journal that go to the database at once, so that it is emptied faster than it can fill.
+const DRAINS: usize = 16;
 /// A record waits for others no longer than this.
 const WAIT: Duration = Duration::from_millis(100);
 
@@ -116,8 +118,18 @@ impl Sink {
         }
         let away = self.away_until.is_some_and(|until| until > Instant::now());
         if !away && self.counts.journal_bytes.load(Ordering::Relaxed) > 0 {
-            // In order: what waits in the journal goes first.
-            self.drain(database).await;
+            // In order: what waits in the journal goes first. What came meanwhile follows it to the database, and not back into the
+            // journal: that would never be empty again.
+            for _ in 0..DRAINS {
+                self.drain(database).await;
+                let away = self.away_until.is_some_and(|until| until > Instant::now());
+                if away
+                    || self.counts.journal_bytes.load(Ordering::Relaxed) == 0
+                    || !pulse.beat().await
+                {
+                    break;
+                }
+            }
         }
         if !self.batch.is_empty() {
             self.settle(database).await;
@@ -261,5 +273,49 @@ impl Sink {
             }
         }
         Ok((records, end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DatabaseConfig;
+    use model::Timestamp;
+
+    #[tokio::test]
+    async fn r4_2_the_journal_comes_to_its_end_though_records_go_on_coming() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(&DatabaseConfig::default(), dir.path()).unwrap();
+        let (audit, sink) = open(dir.path(), 1 << 20);
+        let (pulse, mut sink) = (Pulse::alone(), sink.lock().await);
+        let mut n = 0_u32;
+        let mut note = || {
+            n += 1;
+            audit.note(Record {
+                id: format!("{n:026}"),
+                time: Timestamp(1),
+                kind: "call".to_owned(),
+                agent: String::new(),
+                subject: String::new(),
+                status: 200,
+                detail: String::new(),
+                millis: 1,
+            });
+        };
+        database.away.grant(Duration::from_secs(600));
+        note();
+        sink.work(&database, &pulse).await;
+        let waits = || audit.counts.journal_bytes.load(Ordering::Relaxed);
+        assert!(waits() > 0);
+        database.away.end();
+        sink.away_until = None;
+        // One more comes before each look: the journal must not be fed as fast as it is emptied.
+        for _ in 0..2 {
+            note();
+            sink.work(&database, &pulse).await;
+        }
+        assert_eq!(waits(), 0);
+        assert_eq!(audit.counts.written.load(Ordering::Relaxed), 3);
+        assert_eq!(audit.counts.lost.load(Ordering::Relaxed), 0);
     }
 }

@@ -122,6 +122,11 @@ impl Board {
         }
     }
 
+    /// All checks and their names.
+    pub(crate) fn checks() -> impl Iterator<Item = (Of, &'static str)> {
+        ALL.into_iter()
+    }
+
     /// A thread of the data plane lives.
     pub(crate) fn beat(&self, thread: usize) {
         if let Some(beat) = self.beats.get(thread) {

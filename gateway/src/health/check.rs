@@ -21,6 +21,10 @@ use tokio::time::Instant;
 
 /// Between two rounds.
 pub(crate) const EVERY: Duration = Duration::from_secs(1);
+/// A database that takes longer to read and write is slow.
+const SLOW: Duration = Duration::from_millis(250);
+/// A jump of the clock is shown for so long.
+const SHOWN: Duration = Duration::from_secs(30);
 /// A wall clock that moved so far apart from the other has been set, or the machine stood still.
 const JUMP: Duration = Duration::from_secs(2);
 
@@ -38,6 +42,8 @@ pub(crate) struct Checks {
     pub(crate) dir: PathBuf,
     pub(crate) min_free: u64,
     pub(crate) clocks: Mutex<Option<(Timestamp, Instant)>>,
+    /// When wall time last jumped, and by how many milliseconds.
+    pub(crate) jumped: Mutex<Option<(Instant, i64)>>,
 }
 
 impl Checks {
@@ -56,6 +62,14 @@ impl Checks {
         match self.database.probe(self.clock.now()).await {
             Ok(took) if counts.journal_bytes.load(Ordering::Relaxed) > 0 => {
                 self.board.tell(Of::Database, State::Degraded, took, journal(&counts));
+            }
+            Ok(took) if took > SLOW => {
+                self.board.tell(
+                    Of::Database,
+                    State::Degraded,
+                    took,
+                    "slow: it takes long to read and write",
+                );
             }
             Ok(took) => self.board.tell(Of::Database, State::Healthy, took, "reads and writes"),
             Err(error) => {
@@ -81,6 +95,10 @@ impl Checks {
     async fn cache(&self) {
         let (bytes, entries, _) = self.cache.read();
         let own = format!("{entries} answers in {} KiB", bytes >> 10);
+        if !self.cache.keeps() {
+            let words = "what is put into it is not there a moment later";
+            return self.board.tell(Of::Cache, State::Degraded, Duration::ZERO, words);
+        }
         let Some(second) = &self.second else {
             return self.board.tell(Of::Cache, State::Healthy, Duration::ZERO, own);
         };
@@ -118,13 +136,17 @@ impl Checks {
         let Some((wall, other)) = last else { return };
         let (by_wall, by_other) = (now.0.millis() - wall.millis(), (now.1 - other).as_millis());
         let apart = by_wall.saturating_sub(i64::try_from(by_other).unwrap_or(i64::MAX));
-        let jumped = apart.unsigned_abs() > u64::try_from(JUMP.as_millis()).unwrap_or(u64::MAX);
-        let (state, words) = match jumped {
-            true => (
+        let mut jumped = self.jumped.lock();
+        if apart.unsigned_abs() > u64::try_from(JUMP.as_millis()).unwrap_or(u64::MAX) {
+            *jumped = Some((now.1, apart));
+        }
+        // Long enough to be seen by whoever looks now and then.
+        let (state, words) = match jumped.filter(|(at, _)| at.elapsed() < SHOWN) {
+            Some((_, by)) => (
                 State::Degraded,
-                format!("wall time jumped by {apart} ms: tokens, quotas and schedules go by it"),
+                format!("wall time jumped by {by} ms: tokens, quotas and schedules go by it"),
             ),
-            false => (State::Healthy, "goes on evenly".to_owned()),
+            None => (State::Healthy, "goes on evenly".to_owned()),
         };
         self.board.tell(Of::Clock, state, Duration::ZERO, words);
     }
