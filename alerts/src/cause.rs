@@ -229,12 +229,21 @@ impl Causes {
 fn rank(kind: &str) -> usize {
     let order = [
         "killed",
+        "out_of_memory",
+        "memory",
         "exited",
         "start_failed",
         "stopped",
         "leak",
         "saturation",
         "hung",
+        "handles",
+        "database",
+        "cache",
+        "upstream",
+        "configuration",
+        "clock",
+        "disk",
         "gone",
         "closing",
         "status",
@@ -251,11 +260,38 @@ fn by_alerts(alerts: &[Alert]) -> Option<Cause> {
         return Some(Cause { kind: "stopped".to_owned(), summary, evidence });
     }
     let found = alerts.iter().filter(|it| it.finding.is_some());
-    let best = found.min_by_key(|it| rank(it.labels.get("kind").map_or("", String::as_str)))?;
+    let best = found.min_by_key(|it| rank(it.labels.get("kind").map_or("", String::as_str)));
+    let told = alerts.iter().filter_map(by_rule).min_by_key(|it| rank(&it.kind));
+    // What a gateway says of itself is nearer to the cause than a symptom that a detector saw.
+    let Some(best) = best.filter(|it| {
+        let kind = it.labels.get("kind").map_or("", String::as_str);
+        told.as_ref().is_none_or(|told| rank(kind) <= rank(&told.kind))
+    }) else {
+        return told;
+    };
     let of = |name: &str| best.annotations.get(name).cloned().unwrap_or_default();
     let kind = best.labels.get("kind").cloned().unwrap_or_default();
     let evidence = of("description").lines().map(str::to_owned).collect();
     Some(Cause { kind, summary: of("summary"), evidence })
+}
+
+/// What an alert of a built-in rule says of the cause.
+fn by_rule(alert: &Alert) -> Option<Cause> {
+    let label = |name: &str| alert.labels.get(name).map_or("", String::as_str);
+    let kind = match (alert.rule.as_str(), label("check")) {
+        ("HandlesRunOut", _) => "handles",
+        ("GatewayToolFails", _) | ("GatewayCheckFailed", "admission") => "upstream",
+        ("GatewayCheckFailed", "policies") => "database",
+        (
+            "GatewayCheckFailed",
+            check @ ("database" | "cache" | "configuration" | "clock" | "disk" | "memory"),
+        ) => check,
+        _ => return None,
+    };
+    let summary = alert.annotations.get("summary").cloned().unwrap_or_default();
+    let mut evidence = vec![alert.query.clone()];
+    evidence.retain(|it| !it.is_empty());
+    Some(Cause { kind: kind.to_owned(), summary, evidence })
 }
 
 /// The end of a file that others append to.

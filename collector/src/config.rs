@@ -27,6 +27,8 @@ pub struct CollectorConfig {
     pub scrape: Vec<ScrapeConfig>,
     /// Processes on this machine.
     pub process: Vec<ProcessConfig>,
+    /// Containers, by engine.
+    pub containers: Vec<ContainersConfig>,
 }
 
 impl Default for CollectorConfig {
@@ -37,6 +39,7 @@ impl Default for CollectorConfig {
             host: HostConfig::default(),
             scrape: Vec::new(),
             process: Vec::new(),
+            containers: Vec::new(),
         }
     }
 }
@@ -217,6 +220,16 @@ pub struct BasicAuth {
     pub username: String,
     /// The file with the password.
     pub password_file: PathBuf,
+}
+
+/// Containers, asked of their engine.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ContainersConfig {
+    /// The engine's address, such as `unix:///run/podman/podman.sock` or `tcp://127.0.0.1:2375`. Default: Docker's.
+    pub engine: Option<String>,
+    /// Names of containers. Default: all.
+    pub names: Vec<String>,
 }
 
 /// A process, or all that a name matches, read as one.

@@ -9,9 +9,10 @@
 //!   `target`: how they come and go, and what is known of each one's health
 //! - `remote_write/`: what Prometheus and its agents push
 //! - `import/`: rows from files
-//! - `host/`: the machine, one module for each kernel file; `process`: processes by pid or name
+//! - `host/`: the machine, one module for each kernel file; `process`: processes by pid or name; `container`: containers by their engine
 
 mod config;
+mod container;
 mod discovery;
 mod host;
 pub mod import;
@@ -25,8 +26,8 @@ mod stage;
 mod target;
 
 pub use config::{
-    BasicAuth, CollectorConfig, DnsKind, DnsSdConfig, FileSdConfig, HostConfig, ProcessConfig,
-    Scheme, ScrapeConfig, TlsConfig,
+    BasicAuth, CollectorConfig, ContainersConfig, DnsKind, DnsSdConfig, FileSdConfig, HostConfig,
+    ProcessConfig, Scheme, ScrapeConfig, TlsConfig,
 };
 pub use relabel::{Action, Anchored, RelabelConfig};
 pub use remote_write::encode::encode;
@@ -86,7 +87,11 @@ impl Collector {
             tasks.spawn(host::run(interval, labels, writer.clone(), clock, stop.clone()));
         }
         if !config.process.is_empty() {
-            tasks.spawn(process::run((*config).clone(), writer, clock, stop));
+            tasks.spawn(process::run((*config).clone(), writer.clone(), clock, stop.clone()));
+        }
+        for engine in config.containers.clone() {
+            let (config, writer, stop) = ((*config).clone(), writer.clone(), stop.clone());
+            tasks.spawn(container::run(config, engine, writer, clock, stop));
         }
         while let Some(ended) = tasks.join_next().await {
             ended?;

@@ -80,7 +80,7 @@ pub(super) fn run(
     run: Arc<Run>,
     done: Done,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let (control, ours) = (args.control, stack.control.is_some());
+    let (control, ours, only) = (args.control, stack.control.is_some(), args.only.clone());
     let (env, logs) = (stack.env.clone(), stack.dir.join("logs"));
     let admin = stack.control;
     async move {
@@ -88,7 +88,9 @@ pub(super) fn run(
         let defect = tokio::spawn(defect);
         for step in plan::steps() {
             // Of another gateway only the process is ours to stop and to kill.
-            if !ours && !step.fault.starts_with("process_") {
+            let ours_to_do = ours || step.fault.starts_with("process_");
+            let wanted = only.is_empty() || only.iter().any(|it| it == step.fault);
+            if !ours_to_do || !wanted {
                 continue;
             }
             if until(&run, step.hour).await == Tick::Stopped {

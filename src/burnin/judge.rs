@@ -6,6 +6,7 @@ use super::stack::Stack;
 use crate::monitor_client::MonitorClient;
 use ::burnin::page::{Line, Marks, Plot};
 use ::burnin::readings::{Reading, Readings};
+use ::burnin::sink::Told;
 use ::burnin::tally::Kind;
 use ::burnin::verdict::{Verdict, cost, growth};
 use ::chaos::Outcome;
@@ -29,6 +30,14 @@ const TRANSIENT: [&str; 7] = [
 /// Hours after a start in which a process warms up, and after a fault in which it is not calm yet.
 const WARM: (f64, f64) = (1.0, 120.0);
 const AFTER: f64 = 0.75;
+/// Alerts that say that a process is gone or came back.
+const OF_A_PROCESS: [&str; 5] = [
+    "TargetDown",
+    "ProcessStopped",
+    "ProcessRestarted",
+    "GatewayNotReady",
+    "GatewayDataPlaneHangs",
+];
 /// For queries.
 const JOBS: [&str; 2] = ["gateway", "monitor"];
 
@@ -285,9 +294,10 @@ fn alerts(verdict: &mut Verdict, it: &Measured, faults: &[Fault]) {
     let (mut count, mut mute) = (0, Vec::new());
     for fault in faults.iter().filter(|it| it.name.starts_with("process_")) {
         let Some(began) = fault.event.as_ref().and_then(|it| it.began) else { continue };
+        let of_it = |it: &&Told| OF_A_PROCESS.contains(&it.alert.as_str());
         // Of what fires already nobody is told again.
         let mut fires = BTreeMap::new();
-        for it in told.iter().filter(|it| it.at < began.millis() && it.job == "gateway") {
+        for it in told.iter().filter(of_it).filter(|it| it.at < began.millis()) {
             fires.insert(it.alert.as_str(), it.firing);
         }
         if fires.values().any(|fires| *fires) {
@@ -296,6 +306,7 @@ fn alerts(verdict: &mut Verdict, it: &Measured, faults: &[Fault]) {
         count += 1;
         let first = told
             .iter()
+            .filter(of_it)
             .filter(|it| it.firing && it.at >= began.millis())
             .map(|it| (it.at - began.millis()) as f64 / 1_000.0)
             .fold(f64::INFINITY, f64::min);

@@ -57,6 +57,9 @@ pub(crate) struct BurninArgs {
     /// Where the random numbers start
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Only these faults of the plan, such as process_kill,database_away
+    #[arg(long, value_delimiter = ',', value_name = "FAULT")]
+    only: Vec<String>,
     /// A defect on purpose: the run must fail at its criterion
     #[arg(long, value_enum)]
     control: Option<Control>,
@@ -118,6 +121,12 @@ pub(crate) struct Measured {
 
 pub(crate) fn run(args: BurninArgs) -> Result<(), Failure> {
     telemetry::trace::start("error");
+    let known: Vec<&str> = ::burnin::plan::steps().iter().map(|it| it.fault).collect();
+    if let Some(odd) = args.only.iter().find(|it| !known.contains(&it.as_str())) {
+        let text =
+            format!("--only: no fault {odd:?} is in the plan; there are {}", known.join(", "));
+        return Err(Failure::text(exit::USAGE, text));
+    }
     let dir = std::path::absolute(&args.dir).map_err(exit::with(exit::SYSTEM))?;
     let used = durable::list(&dir).is_ok_and(|files| !files.is_empty());
     if used {

@@ -19,8 +19,8 @@ pub(crate) fn run(args: WatchdogArgs) -> Result<(), Failure> {
         let name = "command".to_owned();
         config.child.push(ChildConfig { name, command: args.command, ..ChildConfig::default() });
     }
-    if config.child.is_empty() {
-        let text = "nothing to keep alive: add [[watchdog.child]] to the configuration, or a command after --";
+    if config.child.is_empty() && config.container.is_empty() {
+        let text = "nothing to keep alive: add [[watchdog.child]] or [[watchdog.container]] to the configuration, or a command after --";
         return Err(Failure::text(exit::CONFIG, text));
     }
     telemetry::trace::start("info");

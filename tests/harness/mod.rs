@@ -1,5 +1,6 @@
 //! Programs under test, pages to scrape, receivers of messages, samples to push, and waiting for facts.
 
+pub(crate) mod engine;
 pub(crate) mod gateway;
 pub(crate) mod mailbox;
 pub(crate) mod page;

@@ -4,19 +4,24 @@ use crate::read;
 use std::path::Path;
 
 /// Package, its manifest, and what of ours it may import.
-const ROOMS: [(&str, &str, &[&str]); 16] = [
+const ROOMS: [(&str, &str, &[&str]); 17] = [
     ("model", "crates/model", &[]),
     ("runtime", "crates/runtime", &["model"]),
     ("telemetry", "crates/telemetry", &["model"]),
     ("platform", "crates/platform", &["model"]),
     ("stats", "crates/stats", &["model"]),
     ("store", "store", &["model", "platform", "runtime", "telemetry"]),
-    ("collector", "collector", &["model", "platform", "runtime", "store", "telemetry"]),
+    (
+        "collector",
+        "collector",
+        &["containers", "model", "platform", "runtime", "store", "telemetry"],
+    ),
     ("alerts", "alerts", &["model", "platform", "runtime", "store", "telemetry"]),
     ("analyzer", "analyzer", &["model", "platform", "runtime", "stats", "store", "telemetry"]),
     ("gateway", "gateway", &["model", "platform", "runtime", "telemetry"]),
-    ("watchdog", "crates/watchdog", &["model", "platform", "runtime", "telemetry"]),
+    ("watchdog", "crates/watchdog", &["containers", "model", "platform", "runtime", "telemetry"]),
     ("burnin", "crates/burnin", &["model", "platform", "runtime", "stats", "telemetry"]),
+    ("containers", "crates/containers", &["runtime"]),
     ("chaos", "crates/chaos", &["model", "platform", "runtime"]),
     ("bench", "crates/bench", &["model", "platform", "runtime", "stats"]),
     ("tidy", "crates/tidy", &[]),
@@ -42,7 +47,8 @@ const ROOMS: [(&str, &str, &[&str]); 16] = [
 ];
 
 /// What only some rooms may name.
-const RESERVED: [(&str, &[&str]); 9] = [
+const RESERVED: [(&str, &[&str]); 10] = [
+    ("bollard", &["containers"]),
     ("axum", &["forerunner"]),
     ("clap", &["forerunner"]),
     ("anyhow", &["forerunner"]),

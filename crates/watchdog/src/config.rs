@@ -49,6 +49,22 @@ pub struct WatchdogConfig {
     pub log_size: Bytes,
     /// The children.
     pub child: Vec<ChildConfig>,
+    /// Containers that are restarted by their engine.
+    pub container: Vec<ContainerConfig>,
+}
+
+/// A container to keep alive. Somebody else has started it, and it goes on when the watchdog ends.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerConfig {
+    /// Its name.
+    pub name: String,
+    /// The engine's address, such as `unix:///run/podman/podman.sock`. Default: Docker's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
+    /// A URL that answers 200 while it is well; without it its state and its own health check count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<String>,
 }
 
 /// One command to keep alive.
@@ -124,6 +140,7 @@ impl Default for WatchdogConfig {
             page: Vec::new(),
             log_size: Bytes::mebi(8),
             child: Vec::new(),
+            container: Vec::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! program of the three, on purpose.
 //!
 //! - `config`: which commands, how they are watched, when to give up
-//! - `restart`: the life of one child, from start to restart to the end
+//! - `restart`: the life of one child, from start to restart to the end; `container`: that of a container
 //! - `probe`: whether it answers; `memory`: whether it stays under its limit, and calls that may help
 //! - `request`: restarts, pauses and kills that somebody asks for
 //! - `known_good`: its files as they were when it was well; `page`: who is told when nothing helps
@@ -10,6 +10,7 @@
 
 mod autopsy;
 mod config;
+mod container;
 mod evidence;
 mod known_good;
 mod memory;
@@ -19,9 +20,11 @@ mod probe;
 mod request;
 mod restart;
 
-pub use config::{ChildConfig, EaseConfig, WatchdogConfig};
+pub use config::{ChildConfig, ContainerConfig, EaseConfig, WatchdogConfig};
 pub use evidence::{Event, Journal, Remains};
 
+use container::ContainerKeeper;
+use containers::EngineError;
 use meters::Meters;
 use page::Pager;
 use platform::http::HttpClient;
@@ -83,6 +86,11 @@ pub async fn run(
         let keeper = Keeper::new(child, shared.clone(), own)?;
         tasks.spawn("child", |stop| keeper.run(stop));
     }
+    for container in config.container.clone() {
+        let own = meters.child(&container.name);
+        let keeper = ContainerKeeper::new(container, shared.clone(), own)?;
+        tasks.spawn("container", |stop| keeper.run(stop));
+    }
     let grace = config.stop_grace + Duration::from_secs(1);
     tasks.run(grace).await.map_err(|failed| WatchdogError::Task(failed.to_string()))
 }
@@ -118,6 +126,9 @@ pub enum WatchdogError {
     /// A file operation, or a socket.
     #[error(transparent)]
     Platform(#[from] PlatformError),
+    /// The address of a container engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// A task ended that should not have.
     #[error("{0}")]
     Task(String),

@@ -2,7 +2,7 @@
 
 use super::Parts;
 use crate::component::{Components, Pulse, Work, every};
-use crate::database::{Database, DatabaseError};
+use crate::database::{AT_ONCE, Database, DatabaseError};
 use crate::health::check::{self, Checks};
 use crate::{GatewayConfig, GatewayError, pressure, settings};
 use model::Timestamp;
@@ -18,6 +18,8 @@ use tracing::{info, warn};
 const REFRESH: Duration = Duration::from_secs(5);
 /// Between two rounds through what is old.
 const SWEEP: Duration = Duration::from_secs(30);
+/// For old audit records to go, in each round.
+const FORGET: Duration = Duration::from_secs(10);
 /// The audit is written at least so often.
 const AUDIT: Duration = Duration::from_millis(250);
 
@@ -40,7 +42,7 @@ pub(super) fn begin(
     );
     let checks = Arc::new(checks(config, parts, clock));
     let mut all = Components::new(threads.clone(), restarts);
-    let retention = config.database.audit_retention;
+    let retention = (config.database.audit_retention, config.database.max_audit_records);
     // One question may take so long without anything being wrong with the asker.
     let asking = config.database.timeout;
     for (name, period, runs) in [
@@ -49,7 +51,7 @@ pub(super) fn begin(
         ("stats", pressure::EVERY, statistics(parts)),
         ("policies", REFRESH + asking, policies(parts)),
         ("settings", settings::EVERY, reload(parts)),
-        ("sweeper", SWEEP + asking, sweep(parts, clock, retention)),
+        ("sweeper", SWEEP + FORGET + asking, sweep(parts, clock, retention)),
         ("audit_writer", AUDIT + asking, audit(parts)),
     ] {
         let keep = all.add(name, period, runs);
@@ -131,13 +133,13 @@ fn reload(parts: &Parts) -> Runs {
     })
 }
 
-fn sweep(parts: &Parts, clock: Clock, retention: Duration) -> Runs {
+fn sweep(parts: &Parts, clock: Clock, (retention, most): (Duration, u64)) -> Runs {
     let of = (Arc::clone(&parts.cache), Arc::clone(&parts.database));
     repeat(SWEEP, move || {
         let (cache, database) = of.clone();
         async move {
             cache.sweep();
-            forget(&database, clock, retention).await;
+            forget(&database, clock, retention, most).await;
         }
     })
 }
@@ -164,13 +166,29 @@ where
     })
 }
 
-/// Audit records past their age go, a few thousand at a time.
-async fn forget(database: &Database, clock: Clock, retention: Duration) {
+/// Audit records past their age or over their number go, some thousand at a time, until there are none or the time for it is up.
+async fn forget(database: &Database, clock: Clock, retention: Duration, most: u64) {
     let age = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
     let before = Timestamp(clock.now().millis().saturating_sub(age));
-    match database.forget(before).await {
-        Ok(0) | Err(DatabaseError::Away(_)) => {}
-        Ok(gone) => info!(gone, "audit records past their age are gone"),
-        Err(error) => warn!(%error, "audit records past their age could not be removed"),
+    let (begun, mut all) = (clock.monotonic(), 0);
+    while begun.elapsed() < FORGET {
+        match database.forget(before, most).await {
+            Ok(gone) => {
+                all += gone;
+                if gone < AT_ONCE {
+                    break;
+                }
+                // Others have their turn in between.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(DatabaseError::Away(_)) => break,
+            Err(error) => {
+                warn!(%error, "old audit records could not be removed");
+                break;
+            }
+        }
+    }
+    if all > 0 {
+        info!(gone = all, "old audit records are gone");
     }
 }

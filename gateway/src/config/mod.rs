@@ -120,6 +120,8 @@ pub struct DatabaseConfig {
     /// Audit records are kept so long. Default 30 days.
     #[serde(with = "human_duration")]
     pub audit_retention: Duration,
+    /// So many of them at most, the newest. Default 20 million: 3 GB of the embedded database.
+    pub max_audit_records: u64,
 }
 
 /// When the gateway gets narrow: at 60, 80, 90 and 95 % of these it does ever more to get by.
@@ -187,6 +189,7 @@ impl Default for DatabaseConfig {
             max_policy_age: Duration::from_secs(3_600),
             max_journal_size: Bytes::mebi(64),
             audit_retention: Duration::from_secs(30 * 86_400),
+            max_audit_records: 20_000_000,
         }
     }
 }

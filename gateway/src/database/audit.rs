@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// Records on the way at most.
-const QUEUE: usize = 8_192;
+const QUEUE: usize = 16_384;
 /// Records written at once.
 const BATCH: usize = 4_096;
 /// Batches of the journal that go to the database at once, so that it is emptied faster than it can fill.
@@ -109,7 +109,9 @@ impl Sink {
         }
         if self.batch.is_empty() {
             // By the clock and not by the record: to be woken for each would cost more than to write it.
-            tokio::time::sleep(WAIT).await;
+            if self.records.len() < BATCH {
+                tokio::time::sleep(WAIT).await;
+            }
             while self.batch.len() < BATCH
                 && let Ok(record) = self.records.try_recv()
             {

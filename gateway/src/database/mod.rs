@@ -65,6 +65,9 @@ pub(crate) struct Record {
     pub(crate) millis: u32,
 }
 
+/// Records that go at once: nobody else waits long for that.
+pub(crate) const AT_ONCE: u64 = 5_000;
+
 /// Tables of both.
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS agents (
@@ -191,12 +194,12 @@ impl Database {
         .await
     }
 
-    /// Records from before `time` go, some thousand at a time; gives how many.
-    pub(crate) async fn forget(&self, time: Timestamp) -> Result<u64, DatabaseError> {
+    /// Records from before `time` go, and the oldest of more than `most`, some thousand at a time; gives how many.
+    pub(crate) async fn forget(&self, time: Timestamp, most: u64) -> Result<u64, DatabaseError> {
         self.within(async {
             match &self.kind {
-                Kind::Sqlite(sqlite) => sqlite.ask(move |it| sqlite::forget(it, time)).await,
-                Kind::Postgres(postgres) => postgres.forget(time).await,
+                Kind::Sqlite(sqlite) => sqlite.ask(move |it| sqlite::forget(it, time, most)).await,
+                Kind::Postgres(postgres) => postgres.forget(time, most).await,
             }
         })
         .await

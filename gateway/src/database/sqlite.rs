@@ -1,7 +1,7 @@
 //! The embedded database: one connection on a thread of its own, asked through a bounded queue. After an error of the file it is opened
 //! anew, so that a disk that was full or away is no lasting harm.
 
-use super::{Agent, DatabaseError, Record, SCHEMA};
+use super::{AT_ONCE, Agent, DatabaseError, Record, SCHEMA};
 use model::Timestamp;
 use platform::durable::identity;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
@@ -208,10 +208,17 @@ pub(super) fn append(connection: &mut Connection, records: &[Record]) -> rusqlit
     all.commit()
 }
 
-pub(super) fn forget(connection: &mut Connection, time: Timestamp) -> rusqlite::Result<u64> {
-    let some =
-        "DELETE FROM audit WHERE rowid IN (SELECT rowid FROM audit WHERE time < ?1 LIMIT 5000)";
-    connection.execute(some, [time.millis()]).map(|gone| gone as u64)
+pub(super) fn forget(
+    connection: &mut Connection,
+    time: Timestamp,
+    most: u64,
+) -> rusqlite::Result<u64> {
+    // Rows are numbered in the order of their coming: to count them would take long.
+    let some = "DELETE FROM audit WHERE rowid IN (SELECT rowid FROM audit WHERE time < ?1 LIMIT ?3)
+         OR rowid IN (SELECT rowid FROM audit WHERE rowid <= (SELECT max(rowid) FROM audit) - ?2 ORDER BY rowid LIMIT ?3)";
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let gone = connection.execute(some, params![time.millis(), most, AT_ONCE as i64]);
+    gone.map(|gone| gone as u64)
 }
 
 #[cfg(test)]
@@ -259,7 +266,11 @@ mod tests {
             })
         };
         assert_eq!(count().await, Ok(2));
-        assert_eq!(sqlite.ask(|it| forget(it, Timestamp(9))).await, Ok(1));
+        assert_eq!(sqlite.ask(|it| forget(it, Timestamp(9), 100)).await, Ok(1));
         assert_eq!(count().await, Ok(1));
+        let many: Vec<Record> = (0..9).map(|n| record(&format!("more {n}"), 50)).collect();
+        sqlite.ask(move |it| append(it, &many)).await.unwrap();
+        assert_eq!(sqlite.ask(|it| forget(it, Timestamp(9), 4)).await, Ok(6));
+        assert_eq!(count().await, Ok(4));
     }
 }

@@ -1,0 +1,64 @@
+//! R1 and R7: short burn-ins of the real programs, and burn-ins with a defect that must fail.
+
+use crate::harness::program::{PROGRAM, processes_with};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
+
+/// Runs a burn-in; whether it ended well, its verdict, and what it printed.
+fn burnin(dir: &Path, args: &[&str]) -> (bool, Value, String) {
+    let mut command = Command::new(PROGRAM);
+    command.args(["burnin", "--clients", "20", "--dir"]).arg(dir).args(args);
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let verdict = std::fs::read_to_string(dir.join("verdict.json"));
+    let verdict = verdict.unwrap_or_else(|error| panic!("{error}: {text}"));
+    (output.status.success(), serde_json::from_str(&verdict).unwrap(), text)
+}
+
+fn state<'a>(verdict: &'a Value, id: &str) -> &'a str {
+    let all = verdict["criteria"].as_array().unwrap();
+    let it = all.iter().find(|it| it["id"] == id).unwrap();
+    it["state"].as_str().unwrap()
+}
+
+#[test]
+fn r1_1_r1_2_r1_3_a_short_burn_in_is_passed_and_leaves_nothing_behind() {
+    let dir = TempDir::new().unwrap();
+    let faults = "latency,process_kill,process_stop,database_away";
+    let (_, verdict, text) =
+        burnin(&dir.path().join("run"), &["--realtime", "50s", "--only", faults]);
+    assert_eq!(verdict["criteria"].as_array().unwrap().len(), 40);
+    for id in ["R1.2", "R2.1", "R2.4", "R3.1", "R4.2", "R6.2", "R6.4", "R7.4", "R8.1", "R8.2"] {
+        assert_eq!(state(&verdict, id), "pass", "{id}: {text}");
+    }
+    for id in ["R1.1", "R1.3", "R3.3"] {
+        assert_ne!(state(&verdict, id), "not_measured", "{id}: {text}");
+    }
+    // Nobody looked at memory long enough: that is no pass.
+    assert_eq!(state(&verdict, "R1.4"), "not_measured", "{text}");
+    let page = std::fs::read_to_string(dir.path().join("run/verdict.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("R8.5"));
+    assert!(processes_with(dir.path().to_str().unwrap()).is_empty());
+}
+
+#[test]
+fn a_corrupting_editor_a_mute_alerter_and_a_fault_without_end_are_found() {
+    let dir = TempDir::new().unwrap();
+    for (control, only, criterion) in [
+        ("corrupting", "latency", "R2.1"),
+        ("mute", "process_kill", "R3.3"),
+        ("endless", "process_kill", "R6.4"),
+    ] {
+        let run = dir.path().join(control);
+        let args = ["--realtime", "15s", "--only", only, "--control", control];
+        let (good, verdict, text) = burnin(&run, &args);
+        assert_eq!(state(&verdict, criterion), "fail", "{control}: {text}");
+        assert!(good && text.contains("as it must"), "{control}: {text}");
+    }
+    let odd = Command::new(PROGRAM).args(["burnin", "--only", "nothing"]).output().unwrap();
+    let text = String::from_utf8_lossy(&odd.stderr).into_owned();
+    assert!(odd.status.code() == Some(2) && text.contains("process_kill"), "{text}");
+}
