@@ -166,6 +166,7 @@ mod tests {
         example.collector.process.clear();
         example.analyzer.watch.clear();
         example.watchdog.child.clear();
+        example.collector.containers.clear();
         example.api.token.clear();
         example.alerts = alerts::AlertsConfig {
             receiver: Vec::new(),
@@ -201,6 +202,7 @@ mod tests {
             ("gateway.database", "gateway.database"),
             ("gateway.pressure", "gateway.pressure"),
             ("watchdog", "watchdog"),
+            ("chaos", "chaos"),
         ] {
             let error =
                 toml::from_str::<Config>(&format!("[{table}]\nno_such_key = 1\n")).unwrap_err();

@@ -327,6 +327,13 @@ fn alerts(verdict: &mut Verdict, it: &Measured, faults: &[Fault]) {
     verdict.judge("R3.3", mute.is_empty() && slowest <= 30.0, words, "30 s", "webhook");
 }
 
+/// The number in the first column of the first row.
+async fn number(monitor: &MonitorClient, sql: &str) -> Option<f64> {
+    let rows = monitor.rows(sql).await.ok()?;
+    rows.first()?.values().next()?.as_f64()
+}
+
+/// What the series show of the faults.
 async fn series(
     verdict: &mut Verdict,
     it: &Measured,
@@ -335,10 +342,6 @@ async fn series(
     faults: &[Fault],
 ) {
     let from = it.began;
-    let number = async |sql: &str| -> Option<f64> {
-        let rows = monitor.rows(sql).await.ok()?;
-        rows.first()?.values().next()?.as_f64()
-    };
     // Host metrics while the process was gone.
     if let Some(fault) = faults.iter().find(|it| it.name == "process_stop") {
         let (from, to) = (fault.began, fault.ended);
@@ -346,7 +349,7 @@ async fn series(
             "SELECT count(*) AS n FROM node_load1 WHERE time > TIMESTAMP '{from}' AND time <= TIMESTAMP '{to}'"
         );
         let seconds = (to.millis() - from.millis()) as f64 / 1_000.0;
-        let n = number(&sql).await.unwrap_or(0.0);
+        let n = number(monitor, &sql).await.unwrap_or(0.0);
         let words = format!("{n} samples of host load in {seconds:.0} s");
         verdict.judge("R3.1", n >= seconds * 0.9 - 2.0, words, "one a second", sql);
     }
@@ -355,7 +358,7 @@ async fn series(
     );
     let wanted = faults.iter().filter(|it| it.name.starts_with("process_")).count() as f64;
     if wanted > 0.0 {
-        let n = number(&sql).await.unwrap_or(0.0);
+        let n = number(monitor, &sql).await.unwrap_or(0.0);
         let words =
             format!("{n} incidents with cause and recovery for {wanted} ends of the process");
         verdict.judge("R3.4", n >= wanted, words, "one for each", sql);
@@ -364,16 +367,22 @@ async fn series(
         "SELECT sum(n) AS n FROM (SELECT component, cause, max(value) AS n FROM gateway_component_restarts_total WHERE cause = 'hang' AND time > TIMESTAMP '{from}' GROUP BY component, cause)"
     );
     if faults.iter().any(|it| it.name == "task_hang") {
-        let n = number(&sql).await.unwrap_or(0.0);
+        let n = number(monitor, &sql).await.unwrap_or(0.0);
         let words = format!("{n} restarts of components, the data plane went on");
         verdict.judge("R4.4", n >= 1.0, words, "at least 1", sql);
     }
+    trends(verdict, it, stack, monitor).await;
+}
+
+/// What they show of the whole run.
+async fn trends(verdict: &mut Verdict, it: &Measured, stack: &Stack, monitor: &MonitorClient) {
+    let from = it.began;
     for job in JOBS {
         let sql = format!(
             "SELECT count(*) AS n FROM findings WHERE kind = 'leak' AND at > TIMESTAMP '{from}' AND labels['job'] = '{job}'"
         );
         let sql_process = sql.replace("labels['job']", "labels['process']");
-        match (number(&sql).await, number(&sql_process).await) {
+        match (number(monitor, &sql).await, number(monitor, &sql_process).await) {
             (Some(a), Some(b)) => {
                 let words = format!("{} findings of leaks in the {job}", a + b);
                 verdict.judge("R7.1", a + b == 0.0, words, "none", sql);
@@ -410,14 +419,14 @@ async fn series(
     for table in tables {
         let sql =
             format!("SELECT count(*) AS n FROM {table} WHERE time > now() - INTERVAL '1 minute'");
-        if number(&sql).await.is_none_or(|n| n == 0.0) {
+        if number(monitor, &sql).await.is_none_or(|n| n == 0.0) {
             missing.push(table);
         }
     }
     let words = if missing.is_empty() { "all there".to_owned() } else { missing.join(", ") };
     verdict.judge("R8.3", missing.is_empty(), words, "all there", tables.join(", "));
     let sql = "SELECT count(*) AS n FROM forecasts";
-    match number(sql).await {
+    match number(monitor, sql).await {
         Some(n) if n > 0.0 => verdict.judge("R8.5", true, format!("{n} forecasts"), "some", sql),
         _ => verdict.skip("R8.5", "half a day of real time is needed for a forecast"),
     }

@@ -172,45 +172,19 @@ fn config(
     let Ports { data, control, monitor, watchdog } = ports;
     let path = |name: &str| quote(&dir.join(name).to_string_lossy());
     let (program, file) = (quote(&program.to_string_lossy()), path("burnin.toml"));
-    let ours = args.target.is_none();
-    // Mocks of a compressed run answer soon: what is measured is the gateway, and not how long they take.
-    let latency = if args.realtime.is_some() || args.replay.is_some() { "20ms" } else { "2ms" };
-    let tool = |name: &str, action: &str, permission: &str, required: &str, fresh: &str| {
-        format!(
-            "[[gateway.tool]]\nname = \"{name}\"\nlatency = \"{latency}\"\n[[gateway.tool.actions]]\nname = \"{action}\"\npermission = \"{permission}\"\nrequired = {required}\n{fresh}\n"
-        )
-    };
-    let tools = [
-        tool("serpapi", "search", "read", "[\"query\"]", "fresh = \"60s\"\nstale = \"10m\""),
-        tool("http_fetch", "get", "read", "[\"url\"]", "fresh = \"30s\"\nstale = \"10m\""),
-        tool("openai", "chat", "read", "[\"messages\"]", ""),
-        tool("gmail_send", "send", "write", "[\"to\", \"subject\"]", ""),
-    ]
-    .concat();
+    let tools = tools(args);
     let receiver = if args.control == Some(Control::Mute) {
         // Nobody listens there.
         "http://127.0.0.1:9/".to_owned()
     } else {
         format!("http://{hook}/")
     };
-    let child = if ours {
-        // A gateway that hangs and that nobody asks is not restarted.
-        let probe = match args.control {
-            Some(Control::Hanging) => String::new(),
-            _ => format!("probe = \"http://{control}/live\"\n"),
-        };
-        format!(
-            "command = [{program}, \"gateway\", \"--with-parent\", \"--config\", {file}, \"--env\", {env}]\n{probe}listen = \"{data}\"\ndrain = \"http://{control}/admin/drain\"\nmetrics = \"http://{control}/metrics\"\nfiles = [{env}]\nmemory_limit = \"{MEMORY_LIMIT}MiB\"\n[[watchdog.child.ease]]\nname = \"cleanup\"\ncall = \"http://{control}/admin/cleanup\"\n",
-            env = path("gateway.env")
-        )
+    let child = child(dir, args, ports, &program);
+    let chaos = if args.target.is_none() {
+        format!("gateway = \"http://{control}\"\n")
     } else {
-        let words: Vec<String> = args.command.iter().map(|word| quote(word)).collect();
-        format!(
-            "command = [{}]\nprobe = \"http://{control}/health\"\nmetrics = \"http://{control}/metrics\"\n",
-            words.join(", ")
-        )
+        String::new()
     };
-    let chaos = if ours { format!("gateway = \"http://{control}\"\n") } else { String::new() };
     format!(
         r#"# Written by `forerunner burnin`.
 [gateway]
@@ -263,4 +237,46 @@ name = "gateway"
         monitor_command =
             quote(&format!("monitor --with-parent --config {}", dir.join("burnin.toml").display())),
     )
+}
+
+/// The tools of the failed gateway, as mocks.
+fn tools(args: &BurninArgs) -> String {
+    // Mocks of a compressed run answer soon: what is measured is the gateway, and not how long they take.
+    let latency = if args.realtime.is_some() || args.replay.is_some() { "20ms" } else { "2ms" };
+    let tool = |name: &str, action: &str, permission: &str, required: &str, fresh: &str| {
+        format!(
+            "[[gateway.tool]]\nname = \"{name}\"\nlatency = \"{latency}\"\n[[gateway.tool.actions]]\nname = \"{action}\"\npermission = \"{permission}\"\nrequired = {required}\n{fresh}\n"
+        )
+    };
+    [
+        tool("serpapi", "search", "read", "[\"query\"]", "fresh = \"60s\"\nstale = \"10m\""),
+        tool("http_fetch", "get", "read", "[\"url\"]", "fresh = \"30s\"\nstale = \"10m\""),
+        tool("openai", "chat", "read", "[\"messages\"]", ""),
+        tool("gmail_send", "send", "write", "[\"to\", \"subject\"]", ""),
+    ]
+    .concat()
+}
+
+/// How the watchdog keeps the gateway.
+fn child(dir: &Path, args: &BurninArgs, ports: &Ports, program: &str) -> String {
+    let path = |name: &str| quote(&dir.join(name).to_string_lossy());
+    let Ports { data, control, .. } = ports;
+    let file = path("burnin.toml");
+    if args.target.is_none() {
+        // A gateway that hangs and that nobody asks is not restarted.
+        let probe = match args.control {
+            Some(Control::Hanging) => String::new(),
+            _ => format!("probe = \"http://{control}/live\"\n"),
+        };
+        format!(
+            "command = [{program}, \"gateway\", \"--with-parent\", \"--config\", {file}, \"--env\", {env}]\n{probe}listen = \"{data}\"\ndrain = \"http://{control}/admin/drain\"\nmetrics = \"http://{control}/metrics\"\nfiles = [{env}]\nmemory_limit = \"{MEMORY_LIMIT}MiB\"\n[[watchdog.child.ease]]\nname = \"cleanup\"\ncall = \"http://{control}/admin/cleanup\"\n",
+            env = path("gateway.env")
+        )
+    } else {
+        let words: Vec<String> = args.command.iter().map(|word| quote(word)).collect();
+        format!(
+            "command = [{}]\nprobe = \"http://{control}/health\"\nmetrics = \"http://{control}/metrics\"\n",
+            words.join(", ")
+        )
+    }
 }

@@ -14,6 +14,7 @@ use std::future::Future;
 use tracing::info;
 
 /// Runs `role` on a multi-thread runtime until it ends.
+#[cfg(any(feature = "gateway", feature = "monitor"))]
 pub(crate) fn block_on(role: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     on(tokio::runtime::Builder::new_multi_thread(), role)
 }

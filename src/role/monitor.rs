@@ -115,6 +115,12 @@ fn open_alerts(
     Ok((alerts.map_err(exit::with(exit::CONFIG))?, told))
 }
 
+/// The experiments that were done.
+fn open_book(config: &Config) -> Result<chaos::Book, Failure> {
+    let dir = config.store.dir.join(CHAOS);
+    chaos::Book::open(&dir, Clock::system().now()).map_err(exit::with(exit::UNAVAILABLE))
+}
+
 /// What runs experiments against the gateway.
 fn chaos(config: &Config, book: chaos::Book, query: Query) -> Controller {
     let mut settings = config.chaos.clone();
@@ -137,8 +143,7 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
     let forecasts = Forecasts::open(&findings_dir, true).map_err(exit::with(exit::UNAVAILABLE))?;
     let (alerts, told) = open_alerts(&config, &reader, &registry, address)?;
     let desk = alerts.desk();
-    let book = chaos::Book::open(&config.store.dir.join(CHAOS), Clock::system().now())
-        .map_err(exit::with(exit::UNAVAILABLE))?;
+    let book = open_book(&config)?;
     let query = Query::with_findings(
         config.query.clone(),
         reader.clone(),

@@ -8,8 +8,8 @@ use platform::process::{self, Process};
 use std::path::Path;
 use telemetry::Registry;
 
-#[cfg(any(feature = "gateway", feature = "monitor"))]
 /// Writes the addresses listened on, as JSON, for whoever waits for us.
+#[cfg(any(feature = "gateway", feature = "monitor"))]
 pub(crate) fn tell_ready(
     file: Option<&Path>,
     addresses: &serde_json::Value,

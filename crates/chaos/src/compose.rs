@@ -53,15 +53,12 @@ impl<T: Clone + PartialEq> Floor<T> {
         let mut left = VecDeque::new();
         let mut held_back = false;
         for wish in std::mem::take(&mut self.waiting) {
-            let alone = self.there.iter().any(|(_, _, alone)| *alone);
             let same = |target: &String| *target == wish.target;
             let taken = self.there.iter().any(|(_, target, _)| same(target))
                 || left.iter().any(|it: &Wish<T>| same(&it.target));
-            let fits = self.there.len() < self.budget
-                && !taken
-                && !alone
-                && !held_back
-                && !(wish.alone && !self.there.is_empty());
+            let crowded = self.there.len() >= if wish.alone { 1 } else { self.budget };
+            let shut = held_back || self.there.iter().any(|(_, _, alone)| *alone);
+            let fits = !(taken || crowded || shut);
             if fits {
                 self.there.push((wish.it.clone(), wish.target, wish.alone));
                 turn.begin.push(wish.it);

@@ -7,13 +7,15 @@ use crate::meters::ChildMeters;
 use crate::page::Pager;
 use crate::request::{Request, Requests, Wish};
 use crate::{MARK, autopsy, memory, probe};
+use model::Timestamp;
 use platform::PlatformError;
-use platform::child::{Child, Command};
+use platform::child::{Child, Command, Group};
 use platform::http::HttpClient;
 use platform::log::RollingLog;
 use platform::process::{self, Process};
 use runtime::{Clock, Stop, Tick};
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -46,9 +48,9 @@ pub(crate) struct Keeper {
     socket: Option<Arc<TcpListener>>,
     starts: u64,
     /// Restarts in a row after which it was not well for long enough.
-    not_cured: u32,
+    not_cured: AtomicU32,
     /// Whether its files were put back since it was last well.
-    put_back: bool,
+    put_back: AtomicBool,
     /// The first sign that it, or its predecessor, is not well.
     ill_since: Arc<Mutex<Option<Instant>>>,
     /// How it was when last looked at.
@@ -91,8 +93,8 @@ impl Keeper {
             good,
             socket,
             starts: 0,
-            not_cured: 0,
-            put_back: false,
+            not_cured: AtomicU32::new(0),
+            put_back: AtomicBool::new(false),
             ill_since: Arc::default(),
             last_reading: Arc::default(),
             oom_kills: None,
@@ -152,87 +154,87 @@ impl Keeper {
     }
 
     /// Waits for what ends it.
-    async fn live(&mut self, child: &mut Child, stop: &Stop) -> End {
+    async fn live(&self, child: &mut Child, stop: &Stop) -> End {
         let (pid, group, started) = (child.pid(), child.group(), self.shared.clock.now());
-        let name = &self.child.name;
-        let (shared, meters) = (&self.shared, &self.meters);
-        let note = |event: Event| shared.journal.write(name, &event);
-        let well = {
-            let (config, good, not_cured, put_back) =
-                (&shared.config, &self.good, &mut self.not_cured, &mut self.put_back);
-            let ill_since = Arc::clone(&self.ill_since);
-            let (interval, client) = (config.interval, &shared.client);
-            let looks =
-                probe::watch(&self.child, config, client, shared.clock, move |sign| match sign {
-                    probe::Sign::Well(after) => {
-                        let since = lock(&ill_since).take();
-                        let recovery_seconds = since.map(|it| it.elapsed().as_secs_f64());
-                        let after_seconds = after.as_secs_f64();
-                        info!(child = %name, after_seconds, "child is healthy");
-                        meters.up.set(1.0);
-                        meters.recovery.set(recovery_seconds.unwrap_or(0.0));
-                        shared
-                            .journal
-                            .write(name, &Event::Healthy { after_seconds, recovery_seconds });
-                    }
-                    probe::Sign::Missed => {
-                        lock(&ill_since).get_or_insert_with(|| shared.clock.monotonic());
-                    }
-                    probe::Sign::Recovered => drop(lock(&ill_since).take()),
-                    probe::Sign::Cured => {
-                        if std::mem::take(not_cured) > 0 {
-                            shared.journal.write(name, &Event::Cured);
-                        }
-                        *put_back = false;
-                        meters.not_cured.set(0.0);
-                        if let Err(error) = good.keep() {
-                            warn!(child = %name, %error, "files could not be kept");
-                        }
-                    }
-                });
-            let seen = |it: &Process| *lock(&self.last_reading) = Some(autopsy::in_words(it));
-            let memory =
-                memory::watch(&self.child, pid, interval, shared.clock, client, note, seen);
-            async move {
-                tokio::select! {
-                    reason = looks => End::Hung(reason),
-                    (resident, limit) = memory => End::Over(resident, limit),
-                }
-            }
-        };
-        let asked = async {
-            loop {
-                let request = self.request.wait(started).await;
-                let Request { id, by, .. } = request.clone();
-                match request.action {
-                    Wish::Restart => return End::Asked(request),
-                    Wish::Kill => {
-                        warn!(child = %name, by, "kill was asked for");
-                        note(Event::Killed { id, by });
-                        group.kill();
-                    }
-                    Wish::Pause => {
-                        let seconds = request.pause().as_secs_f64();
-                        warn!(child = %name, by, seconds, "pause was asked for");
-                        note(Event::Paused { id, by, seconds });
-                        group.pause();
-                        tokio::time::sleep(request.pause()).await;
-                        group.resume();
-                        note(Event::Resumed);
-                    }
-                }
-            }
-        };
         tokio::select! {
             _ = child.wait() => End::Exited,
-            end = well => end,
-            end = asked => end,
+            end = self.watch(pid) => end,
+            request = self.heed(group, started) => End::Asked(request),
             () = stop.wait() => End::Stopped,
         }
     }
 
+    /// Watches it until it hangs or takes too much.
+    async fn watch(&self, pid: u32) -> End {
+        let Shared { config, client, clock, .. } = &self.shared;
+        let seen = |it: &Process| *lock(&self.last_reading) = Some(autopsy::in_words(it));
+        let note = |event| self.note(event);
+        let memory = memory::watch(&self.child, pid, config.interval, *clock, client, note, seen);
+        let probes = probe::watch(&self.child, config, client, *clock, |sign| self.hear(sign));
+        tokio::select! {
+            reason = probes => End::Hung(reason),
+            (resident, limit) = memory => End::Over(resident, limit),
+        }
+    }
+
+    /// Takes in what a probe shows.
+    fn hear(&self, sign: probe::Sign) {
+        let name = &self.child.name;
+        match sign {
+            probe::Sign::Well(after) => {
+                let since = lock(&self.ill_since).take();
+                let recovery_seconds = since.map(|it| it.elapsed().as_secs_f64());
+                let after_seconds = after.as_secs_f64();
+                info!(child = %name, after_seconds, "child is healthy");
+                self.meters.up.set(1.0);
+                self.meters.recovery.set(recovery_seconds.unwrap_or(0.0));
+                self.note(Event::Healthy { after_seconds, recovery_seconds });
+            }
+            probe::Sign::Missed => {
+                lock(&self.ill_since).get_or_insert_with(|| self.shared.clock.monotonic());
+            }
+            probe::Sign::Recovered => drop(lock(&self.ill_since).take()),
+            probe::Sign::Cured => {
+                if self.not_cured.swap(0, Ordering::Relaxed) > 0 {
+                    self.note(Event::Cured);
+                }
+                self.put_back.store(false, Ordering::Relaxed);
+                self.meters.not_cured.set(0.0);
+                if let Err(error) = self.good.keep() {
+                    warn!(child = %name, %error, "files could not be kept");
+                }
+            }
+        }
+    }
+
+    /// Does what is asked for, until it is a restart.
+    async fn heed(&self, group: Group, started: Timestamp) -> Request {
+        let name = &self.child.name;
+        loop {
+            let request = self.request.wait(started).await;
+            let Request { id, by, .. } = request.clone();
+            match request.action {
+                Wish::Restart => return request,
+                Wish::Kill => {
+                    warn!(child = %name, by, "kill was asked for");
+                    self.note(Event::Killed { id, by });
+                    group.kill();
+                }
+                Wish::Pause => {
+                    let seconds = request.pause().as_secs_f64();
+                    warn!(child = %name, by, seconds, "pause was asked for");
+                    self.note(Event::Paused { id, by, seconds });
+                    group.pause();
+                    tokio::time::sleep(request.pause()).await;
+                    group.resume();
+                    self.note(Event::Resumed);
+                }
+            }
+        }
+    }
+
     /// Ends what is left of it and writes down why; true if we end too.
-    async fn bury(&mut self, child: &mut Child, end: End, born: Instant) -> bool {
+    async fn bury(&self, child: &mut Child, end: End, born: Instant) -> bool {
         let name = self.child.name.clone();
         lock(&self.ill_since).get_or_insert_with(|| self.shared.clock.monotonic());
         let cause = match end {
@@ -278,20 +280,19 @@ impl Keeper {
     }
 
     /// What to do before the next start, after one that did not help: nothing, tell somebody, put files back, or hold.
-    async fn judge(&mut self, stop: &Stop) -> Tick {
+    async fn judge(&self, stop: &Stop) -> Tick {
         let (config, name) = (Arc::clone(&self.shared.config), self.child.name.clone());
-        self.not_cured += 1;
-        self.meters.not_cured.set(f64::from(self.not_cured));
-        if self.not_cured == config.page_after {
-            let restarts = self.not_cured;
+        let restarts = self.not_cured.fetch_add(1, Ordering::Relaxed) + 1;
+        self.meters.not_cured.set(f64::from(restarts));
+        if restarts == config.page_after {
             let words = format!("{restarts} restarts in a row have not cured {name}");
             self.note(Event::NotCured { restarts });
             self.shared.pager.page("WatchdogRestartsDoNotHelp", &name, &words);
         }
-        if self.not_cured < config.hold_after {
+        if restarts < config.hold_after {
             return Tick::Elapsed;
         }
-        if !std::mem::replace(&mut self.put_back, true) {
+        if !self.put_back.swap(true, Ordering::Relaxed) {
             match self.good.put_back(self.shared.clock.now()) {
                 Ok(files) if !files.is_empty() => {
                     warn!(child = %name, ?files, "restarts do not help, files were put back");
@@ -302,7 +303,7 @@ impl Keeper {
                 Err(error) => error!(child = %name, %error, "files could not be put back"),
             }
         }
-        let reason = format!("{} restarts in a row have not cured {name}", self.not_cured);
+        let reason = format!("{restarts} restarts in a row have not cured {name}");
         let seconds = config.hold.as_secs_f64();
         error!(child = %name, reason, seconds, "nothing more is tried");
         self.shared.pager.page("WatchdogHolds", &name, &format!("{reason}; held for {seconds} s"));
@@ -315,7 +316,7 @@ impl Keeper {
         };
         self.meters.held.set(0.0);
         self.note(Event::Released { by });
-        self.not_cured = 0;
+        self.not_cured.store(0, Ordering::Relaxed);
         tick
     }
 

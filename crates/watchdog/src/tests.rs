@@ -74,7 +74,7 @@ impl Kept {
         let aside = tokio::task::spawn_blocking(move || meanwhile(&folder));
         let path = self.dir.path().join("journal.jsonl");
         let read = || std::fs::read_to_string(&path).unwrap_or_default();
-        let begun = std::time::Instant::now();
+        let begun = Clock::system().monotonic();
         while !read().contains(text) {
             let late = begun.elapsed() > Duration::from_secs(60);
             assert!(!late && !run.is_finished(), "waited in vain for {text}: {}", read());

@@ -81,8 +81,11 @@ pub(crate) struct OwnFaults {
     pub(crate) audit: Audit,
     pub(crate) env: Option<EnvFile>,
     pub(crate) dir: PathBuf,
-    pub(crate) running: Mutex<Vec<(Kind, Option<f64>, Arc<Lease>)>>,
+    pub(crate) running: Mutex<Vec<Running>>,
 }
+
+/// One that runs: its kind, its amount and its lease.
+type Running = (Kind, Option<f64>, Arc<Lease>);
 
 impl OwnFaults {
     /// Begins a fault, or gives one of the same kind and amount a new lease; says what was done.
@@ -123,7 +126,7 @@ impl OwnFaults {
 
     pub(crate) fn list(&self) -> Vec<Shown> {
         let running = self.running.lock();
-        let show = |(fault, amount, lease): &(Kind, Option<f64>, Arc<Lease>)| Shown {
+        let show = |(fault, amount, lease): &Running| Shown {
             fault: *fault,
             amount: *amount,
             remaining_seconds: lease.left().as_secs_f64(),

@@ -179,7 +179,7 @@ async fn r6_4_what_ran_when_the_controller_ended_is_known_as_interrupted() {
     // As after `kill -9`: another opens the same journal.
     let again = Book::open(run.dir.path(), run.clock.now()).unwrap();
     assert_eq!(again.event(&id).unwrap().outcome, Outcome::Interrupted);
-    assert_eq!(it.ask(latency("", 5), Source::Schedule(0)).is_err(), true);
+    assert!(it.ask(latency("", 5), Source::Schedule(0)).is_err());
     assert!(it.end("nothing").is_err());
     it.end(&id).unwrap();
     tokio::time::sleep(Duration::from_secs(40)).await;
