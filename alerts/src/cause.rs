@@ -244,6 +244,7 @@ fn rank(kind: &str) -> usize {
         "configuration",
         "clock",
         "disk",
+        "pressure",
         "gone",
         "closing",
         "status",
@@ -284,8 +285,10 @@ fn by_rule(alert: &Alert) -> Option<Cause> {
         ("GatewayCheckFailed", "policies") => "database",
         (
             "GatewayCheckFailed",
-            check @ ("database" | "cache" | "configuration" | "clock" | "disk" | "memory"),
+            check @ ("database" | "cache" | "configuration" | "clock" | "disk"),
         ) => check,
+        // It is of everything that can get narrow, memory among it.
+        ("GatewayCheckFailed", "memory") => "pressure",
         _ => return None,
     };
     let summary = alert.annotations.get("summary").cloned().unwrap_or_default();

@@ -21,7 +21,7 @@ struct Stage {
 impl Stage {
     fn begin() -> Self {
         let dir = TempDir::new().unwrap();
-        let gateway = Gateway::start(dir.path(), "anonymous = [\"*:*\"]\n");
+        let gateway = Gateway::with_handles(dir.path(), "anonymous = [\"*:*\"]\n", 800);
         let hook_at = Hook::start();
         let config = format!(
             "[collector]\ninterval = \"200ms\"\n[[collector.scrape]]\njob = \"gateway\"\ntargets = [\"{control}\"]\n\
@@ -89,6 +89,29 @@ fn r6_2_r6_3_faults_hurt_pass_and_are_written_down_with_what_they_did() {
         "SELECT 1 FROM chaos_events WHERE fault = 'database_away' AND alert = 'GatewayCheckFailed' AND alerted_seconds < 30",
     );
     stage.monitor.wait_rows("SELECT 1 FROM incidents WHERE cause = 'database'");
+}
+
+#[test]
+fn r1_2_r3_4_each_transient_fault_is_over_within_a_minute_and_named_as_the_cause() {
+    let stage = Stage::begin();
+    for (args, cause) in [
+        (vec!["run", "database_away", "--for", "6s"], "database"),
+        (vec!["run", "cache_away", "--for", "6s"], "cache"),
+        (
+            vec!["run", "upstream_away", "--tool", "openai", "--percent", "45", "--for", "8s"],
+            "upstream",
+        ),
+        (vec!["run", "handle_hog", "--amount", "698", "--for", "8s"], "handles"),
+    ] {
+        let (good, text) = stage.chaos(&args);
+        assert!(good, "{args:?}: {text}");
+        let event: Value = serde_json::from_str(&text).unwrap();
+        let seconds = event["recovery_seconds"].as_f64().unwrap();
+        assert!(seconds < 60.0, "{args:?}: {seconds}");
+        stage.monitor.wait_rows(&format!(
+            "SELECT 1 FROM incidents WHERE service = 'gateway' AND cause = '{cause}' AND recovery_seconds < 60"
+        ));
+    }
 }
 
 #[test]

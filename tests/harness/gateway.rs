@@ -134,6 +134,12 @@ impl Gateway {
         Self::start_by(&by, dir, config, &[])
     }
 
+    /// The same with at most so many handles.
+    pub(crate) fn with_handles(dir: &Path, config: &str, most: u32) -> Self {
+        let script = format!("ulimit -n {most}; exec \"$@\"");
+        Self::start_by(&["bash", "-c", &script, "bash"].map(str::to_owned), dir, config, &[])
+    }
+
     /// The same with more arguments, such as `--env FILE`.
     pub(crate) fn start_with(dir: &Path, config: &str, more: &[&str]) -> Self {
         Self::start_by(&[], dir, config, more)
