@@ -58,7 +58,24 @@ async fn look(
 ) -> Result<Vec<(Container, Option<Reading>)>, EngineError> {
     let names = if names.is_empty() { engine.names().await? } else { names.to_vec() };
     let all = join_all(names.into_iter().map(|name| one(engine.clone(), name))).await;
-    all.into_iter().filter_map(Result::transpose).collect()
+    let asked = all.len();
+    let mut found = Vec::new();
+    let mut failed = Vec::new();
+    for outcome in all {
+        match outcome {
+            Ok(it) => found.extend(it),
+            Err(error) => failed.push(error),
+        }
+    }
+    // One that cannot be asked about hides no other.
+    match failed.pop() {
+        Some(error) if failed.len() + 1 == asked => Err(error),
+        Some(error) => {
+            warn!(%error, "a container could not be read");
+            Ok(found)
+        }
+        None => Ok(found),
+    }
 }
 
 async fn one(

@@ -34,6 +34,8 @@ pub(super) struct Done(Arc<Mutex<Kept>>);
 struct Kept {
     faults: Vec<Fault>,
     edits: Edits,
+    /// What goes on, since when.
+    going: Option<(String, f64, Timestamp)>,
 }
 
 /// One fault.
@@ -67,6 +69,19 @@ impl Done {
         self.look(|kept| kept.faults.clone())
     }
 
+    /// What goes on is over for the verdict, and failed.
+    pub(super) fn never_ended(&self) {
+        if let Some(going) = self.look(|kept| kept.going.take()) {
+            self.failed(going, "did not come to its end within 3 minutes after the load");
+        }
+    }
+
+    fn failed(&self, (name, from, began): (String, f64, Timestamp), why: &str) {
+        let (ended, error) = (Clock::system().now(), Some(why.to_owned()));
+        let fault = Fault { name, from, to: HOURS, began, ended, event: None, error };
+        self.look(|kept| kept.faults.push(fault));
+    }
+
     pub(super) fn edits(&self) -> Edits {
         self.look(|kept| kept.edits.clone())
     }
@@ -94,7 +109,9 @@ pub(super) fn run(
                 continue;
             }
             if until(&run, step.hour).await == Tick::Stopped {
-                break;
+                let now = (step.fault.to_owned(), HOURS, Clock::system().now());
+                done.failed(now, "had no turn before the load was over; give the run more time");
+                continue;
             }
             one(&step, &run, &monitor, (&env, control), &done).await;
         }
@@ -134,6 +151,7 @@ async fn one(
         it.extend(step.amount.map(|amount| ("amount".to_owned(), amount.into())));
     }
     let (from, began) = (run.hour(), Clock::system().now());
+    done.look(|kept| kept.going = Some((step.fault.to_owned(), from, began)));
     run.tally.in_chaos(true);
     let end = Stop::new();
     let editing = step.edits.then(|| {
@@ -156,7 +174,10 @@ async fn one(
     };
     let (name, to, ended) = (step.fault.to_owned(), run.hour(), Clock::system().now());
     let fault = Fault { name, from, to, began, ended, event, error };
-    done.look(|kept| kept.faults.push(fault));
+    done.look(|kept| {
+        kept.going = None;
+        kept.faults.push(fault);
+    });
 }
 
 /// Edits a key of the environment file again and again, and looks after each edit whether all else is as it was.

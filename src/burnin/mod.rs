@@ -117,6 +117,8 @@ pub(crate) struct Measured {
     /// Handles of the gateway a while after the load, and bytes of its metrics page at the beginning and the end.
     handles_after: Option<u64>,
     pages: [usize; 2],
+    /// Whether hours passed with requests.
+    by_requests: bool,
 }
 
 pub(crate) fn run(args: BurninArgs) -> Result<(), Failure> {
@@ -210,10 +212,15 @@ async fn measure(
     let faults = tokio::spawn(faults);
     let bar = tokio::spawn(progress(run.clone(), probed.clone(), gateway.clone(), end.clone()));
     traffic::run(run.clone(), args.clients, args.seed, stack.data, stop.clone()).await;
+    if stop.requested() {
+        end.request();
+        faults.abort();
+        return Err(Failure::text(exit::NO, "interrupted: no verdict of a part of a run"));
+    }
     let whole = start.elapsed();
     // What was begun comes to its end.
     if tokio::time::timeout(Duration::from_secs(180), faults).await.is_err() {
-        eprintln!("\na fault did not come to its end within 3 minutes after the load");
+        done.never_ended();
     }
     let handles_after = handles_after(&gateway).await;
     let last_page = stack.page_bytes().await;
@@ -232,6 +239,7 @@ async fn measure(
         done,
         handles_after,
         pages: [first_page, last_page],
+        by_requests: matches!(run.pace, Pace::Requests(_)),
     })
 }
 

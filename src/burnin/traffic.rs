@@ -82,7 +82,7 @@ impl Pace {
 /// A run and how far it is.
 #[derive(Debug)]
 pub(super) struct Run {
-    pace: Pace,
+    pub(super) pace: Pace,
     pub(super) tally: Tally,
     start: Instant,
 }

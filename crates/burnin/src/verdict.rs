@@ -98,18 +98,28 @@ impl Verdict {
         let state = if good { State::Pass } else { State::Fail };
         let new = (state, found.into(), limit.into(), source.into());
         match self.judged.get_mut(id) {
-            Some(old) if old.0 == State::Fail && good => {}
+            // Of two parts, one that failed or that nobody could measure is not made good by the other.
+            Some(old) if old.0 != State::Pass && good => {}
             Some(old) if old.0 == State::Pass && good => old.1.extend(["; ".to_owned(), new.1]),
             _ => drop(self.judged.insert(id, new)),
         }
     }
 
-    /// Says why nothing can be said, if nothing was yet.
+    /// Says why nothing can be said of it, or of a part of it: that is no pass then.
     pub fn skip(&mut self, id: &str, why: impl Into<String>) {
         if let Some((id, _)) = CRITERIA.iter().find(|(it, _)| *it == id) {
             let why = why.into();
-            let empty = (State::NotMeasured, why, String::new(), String::new());
-            self.judged.entry(id).or_insert(empty);
+            match self.judged.get_mut(id) {
+                Some(old) if old.0 == State::Pass => {
+                    old.0 = State::NotMeasured;
+                    old.1 = format!("{}; {why}", old.1);
+                }
+                Some(_) => {}
+                None => {
+                    let empty = (State::NotMeasured, why, String::new(), String::new());
+                    self.judged.insert(id, empty);
+                }
+            }
         }
     }
 
@@ -325,11 +335,14 @@ mod tests {
         verdict.judge("R1.1", true, "fine again", "", "");
         verdict.skip("R1.1", "no");
         verdict.judge("R1.3", true, "2 ms", "5 s", "prober");
+        verdict.judge("R1.4", true, "gateway flat", "", "");
+        verdict.skip("R1.4", "nobody read the monitor");
         verdict.judge("R9.9", false, "no such criterion", "", "");
         assert_eq!(verdict.failed(), ["R1.1"]);
         let all = verdict.judgements();
         assert_eq!(all.len(), 40);
         assert_eq!(all.iter().filter(|it| it.state == State::NotMeasured).count(), 38);
+        assert_eq!(verdict.state("R1.4"), State::NotMeasured);
         assert!(verdict.table().ends_with("1 met, 1 not met, 38 not measured\n"));
     }
 }

@@ -27,6 +27,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const MISSED: Duration = Duration::from_secs(30);
 /// All must be well at so many looks in a row before it counts.
 const WELL: usize = 3;
+/// What is done in a moment, such as a kill, shows in the series within this.
+const SHOWS_WITHIN: Duration = Duration::from_secs(3);
 /// Before an event begins, all must be well within this.
 const STEADY_WITHIN: Duration = Duration::from_secs(10);
 /// Findings and alerts of the event come within this after its recovery.
@@ -116,9 +118,7 @@ impl Controller {
             alone: experiment.alone(),
             until: self.0.clock.monotonic() + PATIENCE,
         };
-        if !self.0.floor.lock().wish(wish) {
-            return Err(Refused::Full);
-        }
+        // Written down first: whoever gives it its turn must find it.
         self.0.book.put(&Event {
             id: id.clone(),
             experiment,
@@ -136,6 +136,10 @@ impl Controller {
             alert: None,
             recovery_seconds: None,
         });
+        if !self.0.floor.lock().wish(wish) {
+            self.finish(&id, Outcome::LeftOut, "too many wait");
+            return Err(Refused::Full);
+        }
         self.0.wake.notify_one();
         Ok(id)
     }
@@ -253,7 +257,10 @@ impl Controller {
     }
 
     async fn perform(&self, id: &str, stop: Stop) {
-        let Some(event) = self.0.book.event(id) else { return };
+        let Some(event) = self.0.book.event(id) else {
+            self.0.floor.lock().ended(&id.to_owned());
+            return;
+        };
         let it = event.experiment;
         let done = self.done(id, &it, &stop).await;
         if let Some(aborted) = done {
@@ -319,6 +326,10 @@ impl Controller {
     async fn recover(&self, id: &str, it: &Experiment, aborted: Option<String>) {
         let Inner { ask, clock, config, .. } = &*self.0;
         let (ended, start) = (clock.now(), clock.monotonic());
+        if it.fault.at_once() {
+            // What was done in a moment shows only when somebody looks again.
+            tokio::time::sleep(SHOWS_WITHIN).await;
+        }
         let (mut looks, mut well_at, mut last) = (0, None, None);
         while looks < WELL && start.elapsed() < it.recovery {
             match complaint(ask, config, it).await {

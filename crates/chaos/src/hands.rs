@@ -13,6 +13,8 @@ use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 const LARGEST: usize = 1 << 20;
+/// A watchdog takes a request within this.
+const HEEDED: Duration = Duration::from_secs(5);
 
 /// A future in a box.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -73,12 +75,27 @@ impl RealHands {
             "at": self.clock.now(),
         });
         let (folder, file) = (dir.join("requests"), format!("{}.json", self.config.job));
+        let path = folder.join(&file);
         let written = tokio::task::spawn_blocking(move || {
             durable::create_dir(&folder)
                 .and_then(|()| durable::replace(&folder.join(file), request.to_string().as_bytes()))
         });
         let written = written.await.map_err(|error| error.to_string())?;
-        written.map_err(|error| format!("the watchdog could not be asked: {error}"))
+        written.map_err(|error| format!("the watchdog could not be asked: {error}"))?;
+        // Who heeds it takes it away.
+        let deadline = self.clock.monotonic() + HEEDED;
+        while path.exists() {
+            if self.clock.monotonic() > deadline {
+                let _ = durable::remove_file(&path);
+                return Err(format!(
+                    "no watchdog with the folder {} and a child {:?} has taken the request",
+                    dir.display(),
+                    self.config.job
+                ));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
     }
 }
 

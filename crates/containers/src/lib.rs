@@ -8,6 +8,7 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 use runtime::{Backoff, Jitter};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -87,27 +88,47 @@ pub struct Reading {
 
 /// An engine. Clones share its connections.
 #[derive(Clone, Debug)]
-pub struct Engine(Docker);
+pub struct Engine(Arc<Place>);
+
+#[derive(Debug)]
+struct Place {
+    address: Option<String>,
+    /// Opened at the first question that finds its socket: an engine may begin after us.
+    opened: OnceLock<Docker>,
+}
 
 impl Engine {
-    /// At an address, or where Docker usually is. Nothing is asked yet.
+    /// At an address, or where Docker usually is. Nothing is opened yet.
     ///
     /// # Errors
     /// The address is none.
     pub fn at(address: Option<&str>) -> Result<Self, EngineError> {
+        let known = ["unix://", "npipe://", "tcp://", "http://", "/"];
+        if let Some(odd) = address.filter(|it| !known.iter().any(|start| it.starts_with(start))) {
+            return Err(EngineError::Address {
+                address: odd.to_owned(),
+                cause: "it has no known beginning".to_owned(),
+            });
+        }
+        let address = address.map(str::to_owned);
+        Ok(Self(Arc::new(Place { address, opened: OnceLock::new() })))
+    }
+
+    fn docker(&self) -> Result<&Docker, EngineError> {
+        if let Some(opened) = self.0.opened.get() {
+            return Ok(opened);
+        }
         let seconds = TIMEOUT.as_secs() * 24; // an end is set here, to each question
         let version = bollard::API_DEFAULT_VERSION;
-        let opened = match address {
+        let opened = match self.0.address.as_deref() {
             None => Docker::connect_with_local_defaults(),
             Some(tcp) if tcp.starts_with("tcp://") || tcp.starts_with("http://") => {
                 Docker::connect_with_http(tcp, seconds, version)
             }
             Some(local) => Docker::connect_with_socket(local, seconds, version),
         };
-        opened.map(Self).map_err(|error| EngineError::Address {
-            address: address.unwrap_or_default().to_owned(),
-            cause: error.to_string(),
-        })
+        let opened = opened.map_err(|error| EngineError::Failed(error.to_string()))?;
+        Ok(self.0.opened.get_or_init(|| opened))
     }
 
     /// The names of all containers, running or not, at most [`MOST`].
@@ -117,7 +138,10 @@ impl Engine {
     pub async fn names(&self) -> Result<Vec<String>, EngineError> {
         let all = again(|| {
             let options = ListContainersOptions { all: true, ..Default::default() };
-            within(TIMEOUT, "", self.0.list_containers(Some(options)))
+            within(TIMEOUT, async {
+                let asked = self.docker()?.list_containers(Some(options)).await;
+                asked.map_err(|error| failure("", &error))
+            })
         });
         let name = |names: Vec<String>| Some(names.first()?.trim_start_matches('/').to_owned());
         let mut names: Vec<String> =
@@ -132,7 +156,12 @@ impl Engine {
     /// # Errors
     /// There is none of this name, or the engine does not answer.
     pub async fn inspect(&self, name: &str) -> Result<Container, EngineError> {
-        let found = again(|| within(TIMEOUT, name, self.0.inspect_container(name, None)));
+        let found = again(|| {
+            within(TIMEOUT, async {
+                let asked = self.docker()?.inspect_container(name, None).await;
+                asked.map_err(|error| failure(name, &error))
+            })
+        });
         Ok(container(name, found.await?))
     }
 
@@ -142,7 +171,7 @@ impl Engine {
     /// There is none of this name, it does not run, or the engine does not answer.
     pub async fn reading(&self, name: &str) -> Result<Reading, EngineError> {
         let options = StatsOptions { stream: false, one_shot: true };
-        let mut answers = Box::pin(self.0.stats(name, Some(options)));
+        let mut answers = Box::pin(self.docker()?.stats(name, Some(options)));
         let answer = timeout(TIMEOUT, answers.next()).await;
         let answer = answer.map_err(|_| EngineError::Timeout(TIMEOUT))?;
         let stats = answer
@@ -176,7 +205,7 @@ impl Engine {
             tail: most.to_string(),
             ..Default::default()
         };
-        let mut pieces = Box::pin(self.0.logs(name, Some(options)));
+        let mut pieces = Box::pin(self.docker()?.logs(name, Some(options)));
         let mut text = Vec::new();
         let reading = async {
             while let Some(piece) = pieces.next().await {
@@ -200,7 +229,11 @@ impl Engine {
     pub async fn restart(&self, name: &str, grace: Duration) -> Result<(), EngineError> {
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
         let options = RestartContainerOptions { t: Some(seconds), signal: None };
-        within(TIMEOUT * 2 + grace, name, self.0.restart_container(name, Some(options))).await
+        within(TIMEOUT * 2 + grace, async {
+            let asked = self.docker()?.restart_container(name, Some(options)).await;
+            asked.map_err(|error| failure(name, &error))
+        })
+        .await
     }
 }
 
@@ -225,11 +258,9 @@ fn container(name: &str, found: ContainerInspectResponse) -> Container {
 
 async fn within<T>(
     time: Duration,
-    name: &str,
-    asked: impl Future<Output = Result<T, bollard::errors::Error>>,
+    asked: impl Future<Output = Result<T, EngineError>>,
 ) -> Result<T, EngineError> {
-    let answer = timeout(time, asked).await.map_err(|_| EngineError::Timeout(time))?;
-    answer.map_err(|error| failure(name, &error))
+    timeout(time, asked).await.unwrap_or(Err(EngineError::Timeout(time)))
 }
 
 fn failure(name: &str, error: &bollard::errors::Error) -> EngineError {
@@ -270,5 +301,6 @@ mod tests {
         let engine = Engine::at(Some("tcp://127.0.0.1:1")).unwrap();
         let error = engine.inspect("x").await.unwrap_err().to_string();
         assert!(error.starts_with("the container engine"), "{error}");
+        assert!(Engine::at(Some("engine.sock")).unwrap_err().to_string().contains("unix://"));
     }
 }

@@ -112,6 +112,7 @@ impl Child {
     /// The system lost track of it.
     pub async fn end(&mut self, grace: Duration) -> std::io::Result<ExitStatus> {
         if self.inner.id().is_none() {
+            self.group().kill(); // it is gone; what it started may not be
             return self.inner.wait().await;
         }
         self.group().terminate();
@@ -175,6 +176,9 @@ impl Group {
     }
 }
 
+/// The variable that names the process that a bound command belongs to.
+pub const BOUND_TO: &str = "FORERUNNER_BOUND_TO";
+
 /// Has the system kill the calling process when its parent ends, however that ends, and becomes the program of `command`; its
 /// process id stays. Only the environment and the handles of this process are taken over. Returns only when that fails.
 ///
@@ -193,8 +197,10 @@ pub fn become_bound(command: &Command) -> PlatformError {
     #[cfg(unix)]
     {
         use std::os::unix::process::CommandExt;
-        let orphan = rustix::process::getppid().is_none_or(|parent| parent.is_init());
-        if orphan {
+        // It may have ended before the system was asked.
+        let parent = rustix::process::getppid().map(|it| it.as_raw_nonzero().get().to_string());
+        let meant = std::env::var(BOUND_TO).ok();
+        if meant.is_some() && meant != parent {
             return failed(std::io::Error::other("whoever started this has ended"));
         }
         let mut exec = std::process::Command::new(&command.program);
@@ -331,6 +337,18 @@ mod tests {
         let grown = resident().saturating_sub(before);
         assert!(grown < 16 << 20, "{grown} bytes more");
         child.end(Duration::from_secs(5)).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r5_4_nothing_ends_a_child_that_runs_for_days() {
+        let mut child = sh("echo begun; read hold; exit 7");
+        wait_for_line(&child, "begun").await;
+        let days = Duration::from_secs(3 * 86_400);
+        assert!(tokio::time::timeout(days, child.wait()).await.is_err(), "it has ended");
+        let pid = rustix::process::Pid::from_raw(child.pid() as i32).unwrap();
+        rustix::process::test_kill_process(pid).unwrap();
+        child.inner.stdin = None;
+        assert_eq!(child.wait().await.unwrap().code(), Some(7));
     }
 
     #[tokio::test]

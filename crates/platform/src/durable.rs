@@ -321,6 +321,26 @@ mod tests {
         assert_eq!(list(dir.path()).unwrap(), [path]);
     }
 
+    #[test]
+    fn r5_2_files_are_replaced_renamed_and_removed_alike_whatever_their_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = "l".repeat(200);
+        let folder = create_dir_in(dir.path(), Path::new("a folder/Ünïcode ☃")).unwrap();
+        for name in
+            ["with space", "Ünïcode ☃", "a.b.c", ".hidden", "semi;colon & $(x)", "-f", &long]
+        {
+            let (path, other) = (folder.join(name), folder.join(format!("{name}2")));
+            replace(&path, b"one\r\n").unwrap();
+            replace_private(&path, b"two\r\n").unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"two\r\n", "{name}: line ends stay");
+            rename(&path, &other).unwrap();
+            assert_eq!(list(&folder).unwrap(), [other.clone()], "{name}");
+            remove_file(&other).unwrap();
+            remove_file(&other).unwrap();
+            assert!(list(&folder).unwrap().is_empty(), "{name}");
+        }
+    }
+
     #[cfg(unix)]
     #[test]
     fn a_private_file_keeps_who_may_read_it_and_a_kills_leftovers_go() {

@@ -93,6 +93,9 @@ pub struct ChildConfig {
     /// A URL that is called before a planned end, so that nothing new is sent to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<String>,
+    /// A file with the token that `ease` and `drain` are called with, such as the gateway's `admin_token_file`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
     /// Files that are kept whenever it is cured, and come back when restarts do not help.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<PathBuf>,
@@ -177,6 +180,21 @@ impl WatchdogConfig {
             for url in urls.filter(|url| !url.starts_with("http://")) {
                 faults.push(format!(
                     "watchdog.child {name:?}: {url:?} must be of the form http://host:port/path"
+                ));
+            }
+        }
+        for container in &self.container {
+            let name = &container.name;
+            if let Some(url) = container.probe.as_ref().filter(|url| !url.starts_with("http://")) {
+                faults.push(format!(
+                    "watchdog.container {name:?}: {url:?} must be of the form http://host:port/path"
+                ));
+            }
+            let children = self.child.iter().map(|it| &it.name);
+            let names = children.chain(self.container.iter().map(|it| &it.name));
+            if name.is_empty() || names.filter(|it| *it == name).count() > 1 {
+                faults.push(format!(
+                    "watchdog.container {name:?}: give each container and child a name of its own"
                 ));
             }
         }

@@ -9,6 +9,7 @@ use containers::{Container, Engine, EngineError};
 use platform::child::LAST_LINES;
 use runtime::{Stop, Tick};
 use std::time::Duration;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// The first wait between two restarts; it doubles.
@@ -80,21 +81,36 @@ impl ContainerKeeper {
     async fn watch(&self, restarts: &mut u32) -> Ill {
         let WatchdogConfig { interval, cured_after, .. } = *self.shared.config;
         let child = ChildConfig { probe: self.container.probe.clone(), ..ChildConfig::default() };
-        let born = self.shared.clock.monotonic();
         let looks = async {
+            let (mut well_since, mut missing) = (None::<Instant>, false);
             loop {
                 match self.engine.inspect(&self.container.name).await {
                     Ok(it) if !it.running => return Ill::Ended(it),
                     Ok(it) if it.healthy == Some(false) => {
                         return Ill::Unwell("its health check fails".to_owned());
                     }
-                    Ok(_) => {}
-                    Err(EngineError::Unknown(_)) => {}
+                    Ok(_) => {
+                        missing = false;
+                        if well_since.is_none() && self.container.probe.is_none() {
+                            self.meters.up.set(1.0);
+                            self.note(Event::Healthy {
+                                after_seconds: 0.0,
+                                recovery_seconds: None,
+                            });
+                        }
+                        well_since.get_or_insert_with(|| self.shared.clock.monotonic());
+                    }
                     Err(error) => {
-                        warn!(container = %self.container.name, %error, "cannot be looked at");
+                        well_since = None;
+                        self.meters.up.set(0.0);
+                        if !std::mem::replace(&mut missing, true) {
+                            warn!(container = %self.container.name, %error, "cannot be looked at");
+                            self.note(Event::StartFailed { error: error.to_string() });
+                        }
                     }
                 }
-                if born.elapsed() > cured_after && std::mem::take(restarts) > 0 {
+                let cured = well_since.is_some_and(|since| since.elapsed() > cured_after);
+                if cured && std::mem::take(restarts) > 0 {
                     self.meters.not_cured.set(0.0);
                     self.note(Event::Cured);
                 }
@@ -103,7 +119,7 @@ impl ContainerKeeper {
         };
         let shared = &self.shared;
         let asks = probe::watch(&child, &shared.config, &shared.client, shared.clock, |sign| {
-            if let probe::Sign::Well(after) = sign {
+            if let (probe::Sign::Well(after), Some(_)) = (sign, &self.container.probe) {
                 let after_seconds = after.as_secs_f64();
                 info!(container = %self.container.name, after_seconds, "container is well");
                 self.meters.up.set(1.0);

@@ -2,9 +2,9 @@
 
 use crate::config::ChildConfig;
 use crate::evidence::Event;
-use platform::http::{HttpClient, Method};
+use crate::restart::Shared;
+use platform::http::Method;
 use platform::process::{self, Process};
-use runtime::Clock;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -18,14 +18,13 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Watches the memory of process `pid`, tells `note` of what it did and `seen` of each reading; returns resident bytes and limit when
 /// nothing has helped.
 pub(crate) async fn watch(
+    shared: &Shared,
     child: &ChildConfig,
     pid: u32,
-    interval: Duration,
-    clock: Clock,
-    client: &HttpClient,
     note: impl Fn(Event),
     seen: impl Fn(&Process),
 ) -> (u64, u64) {
+    let (interval, clock) = (shared.config.interval, shared.clock);
     let limit = child.memory_limit.map_or(u64::MAX, model::Bytes::get);
     let mut over = 0;
     // When each call was last tried.
@@ -47,7 +46,7 @@ pub(crate) async fn watch(
             *tried = Some(now);
         }
         let deadline = clock.monotonic() + step.within;
-        let called = call(client, &step.call, &step.body, clock).await;
+        let called = call(shared, child, &step.call, &step.body).await;
         let mut after = self::resident(pid).unwrap_or(resident);
         while called.is_ok() && after > limit && clock.monotonic() < deadline {
             tokio::time::sleep(PAUSE).await;
@@ -71,16 +70,20 @@ fn resident(pid: u32) -> Option<u64> {
     process::read(pid).ok().map(|it| it.resident)
 }
 
-/// Posts to a URL; why it did not go well, if it did not.
+/// Posts to a URL, with the child's token; why it did not go well, if it did not.
 pub(crate) async fn call(
-    client: &HttpClient,
+    shared: &Shared,
+    child: &ChildConfig,
     url: &str,
     body: &str,
-    clock: Clock,
 ) -> Result<(), String> {
-    let deadline = clock.monotonic() + TIMEOUT;
-    let headers = [("content-type", "application/json")];
-    let answer = client.send(Method::POST, url, &headers, body.to_owned(), deadline).await;
+    let token = child.token_file.as_ref().map(std::fs::read_to_string).transpose();
+    let token = token.map_err(|error| format!("token_file: {error}"))?;
+    let authorization = token.map(|token| format!("Bearer {}", token.trim()));
+    let mut headers = vec![("content-type", "application/json")];
+    headers.extend(authorization.as_deref().map(|it| ("authorization", it)));
+    let deadline = shared.clock.monotonic() + TIMEOUT;
+    let answer = shared.client.send(Method::POST, url, &headers, body.to_owned(), deadline).await;
     match answer.map_err(|error| format!("{url}: {error}"))?.status {
         200..300 => Ok(()),
         status => Err(format!("{url} answered with status {status}")),

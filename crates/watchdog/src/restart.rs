@@ -9,7 +9,7 @@ use crate::request::{Request, Requests, Wish};
 use crate::{MARK, autopsy, memory, probe};
 use model::Timestamp;
 use platform::PlatformError;
-use platform::child::{Child, Command, Group};
+use platform::child::{BOUND_TO, Child, Command, Group};
 use platform::http::HttpClient;
 use platform::log::RollingLog;
 use platform::process::{self, Process};
@@ -138,6 +138,7 @@ impl Keeper {
         let mut words = self.shared.bind.iter().chain(&self.child.command).cloned();
         let mut command = Command::new(words.next().unwrap_or_default(), words.collect());
         command.env.push((MARK.to_owned(), crate::mark(&config.dir, name)));
+        command.env.push((BOUND_TO.to_owned(), std::process::id().to_string()));
         if let Some(socket) = &self.socket {
             command.env.push(("LISTEN_FDS".to_owned(), "1".to_owned()));
             command.socket = Some(Arc::clone(socket));
@@ -169,7 +170,7 @@ impl Keeper {
         let Shared { config, client, clock, .. } = &self.shared;
         let seen = |it: &Process| *lock(&self.last_reading) = Some(autopsy::in_words(it));
         let note = |event| self.note(event);
-        let memory = memory::watch(&self.child, pid, config.interval, *clock, client, note, seen);
+        let memory = memory::watch(&self.shared, &self.child, pid, note, seen);
         let probes = probe::watch(&self.child, config, client, *clock, |sign| self.hear(sign));
         tokio::select! {
             reason = probes => End::Hung(reason),
@@ -329,8 +330,11 @@ impl Keeper {
     /// Asks it to drain first, where it can.
     async fn end_in_order(&self, child: &mut Child, evidence: Option<String>) -> Remains {
         if let Some(url) = &self.child.drain {
-            let called = memory::call(&self.shared.client, url, "{}", self.shared.clock);
-            let _ = tokio::time::timeout(DRAIN, called).await; // it is ended all the same
+            let called = memory::call(&self.shared, &self.child, url, "{}");
+            // It is ended all the same.
+            if let Ok(Err(error)) = tokio::time::timeout(DRAIN, called).await {
+                warn!(child = %self.child.name, error, "could not be asked to drain");
+            }
         }
         self.end(child, self.shared.config.stop_grace, evidence).await
     }

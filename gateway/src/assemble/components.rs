@@ -168,27 +168,42 @@ where
 
 /// Audit records past their age or over their number go, some thousand at a time, until there are none or the time for it is up.
 async fn forget(database: &Database, clock: Clock, retention: Duration, most: u64) {
-    let age = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
-    let before = Timestamp(clock.now().millis().saturating_sub(age));
-    let (begun, mut all) = (clock.monotonic(), 0);
-    while begun.elapsed() < FORGET {
-        match database.forget(before, most).await {
-            Ok(gone) => {
-                all += gone;
-                if gone < AT_ONCE {
-                    break;
-                }
-                // Others have their turn in between.
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Err(DatabaseError::Away(_)) => break,
-            Err(error) => {
-                warn!(%error, "old audit records could not be removed");
-                break;
-            }
-        }
+    let mut all = 0;
+    match forget_old(database, clock, retention, most, &mut all).await {
+        Ok(()) | Err(DatabaseError::Away(_)) => {}
+        Err(error) => warn!(%error, "old audit records could not be removed"),
     }
     if all > 0 {
         info!(gone = all, "old audit records are gone");
     }
+}
+
+async fn forget_old(
+    database: &Database,
+    clock: Clock,
+    retention: Duration,
+    most: u64,
+    all: &mut u64,
+) -> Result<(), DatabaseError> {
+    let age = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+    let before = Timestamp(clock.now().millis().saturating_sub(age));
+    let begun = clock.monotonic();
+    // Others have their turn in between.
+    let pause = Duration::from_millis(20);
+    while begun.elapsed() < FORGET {
+        let gone = database.forget(before).await?;
+        *all += gone;
+        if gone < AT_ONCE {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+    }
+    let mut surplus = database.surplus(most).await?;
+    while surplus > 0 && begun.elapsed() < FORGET {
+        let gone = database.forget_oldest(surplus.min(AT_ONCE)).await?;
+        *all += gone;
+        surplus = if gone == 0 { 0 } else { surplus.saturating_sub(gone) };
+        tokio::time::sleep(pause).await;
+    }
+    Ok(())
 }

@@ -168,7 +168,7 @@ fn parts(
     let tools = config.tool.iter().map(tool).collect::<Result<_, _>>()?;
     let env = env.map(|path| EnvFile::new(path, clock));
     if let Some(file) = &env {
-        own::mend_left(file.path(), &config.dir)?;
+        own::mend_left(file, &config.dir)?;
         for version in file.recover()? {
             warn!(
                 version,

@@ -5,7 +5,7 @@ use super::lease::Lease;
 use crate::cache::store::Cache;
 use crate::database::Database;
 use crate::database::audit::Audit;
-use crate::env::EnvFile;
+use crate::env::{EnvError, EnvFile};
 use parking_lot::Mutex;
 use platform::durable;
 use serde::{Deserialize, Serialize};
@@ -20,8 +20,8 @@ const LONGEST_LEASE: f64 = 3_600.0;
 const LOOK: Duration = Duration::from_millis(50);
 /// What the operators' shell left in the environment file of the gateway that died.
 const BAD_LINE: &[u8] = b"'FF_CHAOS=on'  \r\n";
-/// Its content before such a line was written, until that is taken back.
-const BEFORE: &str = "chaos-env.before";
+/// There while such a line is in the file, so that a gateway that ended meanwhile takes it away at its next start.
+const MARK: &str = "chaos-env.mark";
 
 /// What ails it.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
@@ -193,12 +193,12 @@ impl OwnFaults {
                 })
             }
             Kind::CorruptConfig => {
-                let env = self.env.as_ref().ok_or("there is no environment file")?;
-                let (path, before) = (env.path().to_owned(), self.dir.join(BEFORE));
-                corrupt(&path, &before).map_err(|error| error.to_string())?;
+                let env = self.env.clone().ok_or("there is no environment file")?;
+                let mark = self.dir.join(MARK);
+                corrupt(&env, &mark).map_err(|error| error.to_string())?;
                 thread(move || {
                     wait(&lease);
-                    if let Err(error) = mend(&path, &before) {
+                    if let Err(error) = mend(&env, &mark) {
                         tracing::error!(%error, "the environment file could not be put back");
                     }
                 })
@@ -244,27 +244,32 @@ fn filled(bytes: usize) -> Vec<u8> {
     std::hint::black_box(held)
 }
 
-fn corrupt(path: &Path, before: &Path) -> Result<(), platform::PlatformError> {
-    let content = std::fs::read(path).unwrap_or_default();
-    durable::replace_private(before, &content)?;
-    durable::replace_private(path, &[content.as_slice(), BAD_LINE].concat())
+fn corrupt(env: &EnvFile, mark: &Path) -> Result<(), EnvError> {
+    durable::replace(mark, b"a line on purpose is in the environment file\n")?;
+    env.rewrite(|now| Some([now, BAD_LINE].concat()))
 }
 
-/// Takes the line back, if nobody else has by now; also at a start, after an end in the middle of it.
-pub(crate) fn mend(path: &Path, before: &Path) -> Result<(), platform::PlatformError> {
-    let Ok(good) = std::fs::read(before) else { return Ok(()) };
-    let now = std::fs::read(path).unwrap_or_default();
-    if now.ends_with(BAD_LINE) {
-        // What others changed meanwhile stays.
-        let kept = now.len() - BAD_LINE.len();
-        durable::replace_private(path, now.get(..kept).unwrap_or(&good))?;
+/// Takes the line away, wherever it stands by now; what others changed meanwhile stays.
+fn mend(env: &EnvFile, mark: &Path) -> Result<(), EnvError> {
+    if !mark.exists() {
+        return Ok(());
     }
-    durable::remove_file(before)
+    env.rewrite(|now| {
+        let mut left = Vec::with_capacity(now.len());
+        let mut rest = now;
+        while let Some(at) = rest.windows(BAD_LINE.len()).position(|some| some == BAD_LINE) {
+            left.extend_from_slice(rest.get(..at).unwrap_or_default());
+            rest = rest.get(at + BAD_LINE.len()..).unwrap_or_default();
+        }
+        left.extend_from_slice(rest);
+        (left.len() < now.len()).then_some(left)
+    })?;
+    Ok(durable::remove_file(mark)?)
 }
 
-/// The same for the gateway whose folder is `dir`.
-pub(crate) fn mend_left(path: &Path, dir: &Path) -> Result<(), platform::PlatformError> {
-    mend(path, &dir.join(BEFORE))
+/// At a start, after an end in the middle of the fault; `dir` is the gateway's.
+pub(crate) fn mend_left(env: &EnvFile, dir: &Path) -> Result<(), EnvError> {
+    mend(env, &dir.join(MARK))
 }
 
 #[cfg(test)]
@@ -274,16 +279,19 @@ mod tests {
     #[test]
     fn a_bad_line_is_taken_back_and_what_others_changed_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let (path, before) = (dir.path().join(".env"), dir.path().join(BEFORE));
+        let (path, mark) = (dir.path().join(".env"), dir.path().join(MARK));
         durable::replace(&path, b"A=1\n").unwrap();
-        corrupt(&path, &before).unwrap();
+        let env = EnvFile::new(&path, runtime::Clock::system());
+        corrupt(&env, &mark).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"A=1\n'FF_CHAOS=on'  \r\n");
-        durable::replace(&path, b"A=2\n'FF_CHAOS=on'  \r\n").unwrap();
-        mend(&path, &before).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"A=2\n");
-        assert!(!before.exists());
-        mend(&path, &before).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"A=2\n");
+        // Somebody adds a key after it, and it is begun once more.
+        durable::replace(&path, b"A=2\n'FF_CHAOS=on'  \r\nB=3\n").unwrap();
+        corrupt(&env, &mark).unwrap();
+        mend_left(&env, dir.path()).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"A=2\nB=3\n");
+        assert!(!mark.exists());
+        mend(&env, &mark).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"A=2\nB=3\n");
     }
 
     #[test]

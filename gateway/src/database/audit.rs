@@ -235,23 +235,28 @@ impl Sink {
                 self.counts.written.fetch_add(n, Ordering::Relaxed);
             }
             Err(DatabaseError::Away(_)) => self.away_until = Some(Instant::now() + AWAY),
-            Err(DatabaseError::Refused(_)) => self.one_by_one(database, records, end).await,
+            Err(DatabaseError::Refused(_)) => self.by_halves(database, records, end).await,
         }
     }
 
-    /// The database refuses one of them: it is lost, and the others are written.
-    async fn one_by_one(&mut self, database: &Database, records: Vec<Record>, end: u64) {
-        for record in records {
-            let id = record.id.clone();
-            match database.append(vec![record]).await {
-                Ok(()) => self.counts.written.fetch_add(1, Ordering::Relaxed),
-                Err(DatabaseError::Refused(cause)) => {
+    /// The database refuses one of them: it is found by halves, it is lost, and the others are written.
+    async fn by_halves(&mut self, database: &Database, records: Vec<Record>, end: u64) {
+        let mut parts = vec![records];
+        while let Some(mut part) = parts.pop() {
+            match database.append(part.clone()).await {
+                Ok(()) => drop(self.counts.written.fetch_add(part.len() as u64, Ordering::Relaxed)),
+                Err(DatabaseError::Refused(cause)) if part.len() <= 1 => {
+                    let id = part.first().map(|it| it.id.clone());
                     warn!(cause, id, "the database refuses a record of the journal");
-                    self.counts.lost.fetch_add(1, Ordering::Relaxed)
+                    self.counts.lost.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(DatabaseError::Refused(_)) => {
+                    let rest = part.split_off(part.len() / 2);
+                    parts.extend([rest, part]);
                 }
                 // All again later; what is there already stays as it is.
                 Err(DatabaseError::Away(_)) => return,
-            };
+            }
         }
         self.drained = end;
     }

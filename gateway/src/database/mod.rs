@@ -194,12 +194,36 @@ impl Database {
         .await
     }
 
-    /// Records from before `time` go, and the oldest of more than `most`, some thousand at a time; gives how many.
-    pub(crate) async fn forget(&self, time: Timestamp, most: u64) -> Result<u64, DatabaseError> {
+    /// Records from before `time` go, [`AT_ONCE`] at a time; gives how many.
+    pub(crate) async fn forget(&self, time: Timestamp) -> Result<u64, DatabaseError> {
         self.within(async {
             match &self.kind {
-                Kind::Sqlite(sqlite) => sqlite.ask(move |it| sqlite::forget(it, time, most)).await,
-                Kind::Postgres(postgres) => postgres.forget(time, most).await,
+                Kind::Sqlite(sqlite) => sqlite.ask(move |it| sqlite::forget(it, time)).await,
+                Kind::Postgres(postgres) => postgres.forget(time).await,
+            }
+        })
+        .await
+    }
+
+    /// How many records there are over `most`.
+    pub(crate) async fn surplus(&self, most: u64) -> Result<u64, DatabaseError> {
+        self.within(async {
+            match &self.kind {
+                Kind::Sqlite(sqlite) => sqlite.ask(move |it| sqlite::surplus(it, most)).await,
+                Kind::Postgres(postgres) => postgres.surplus(most).await,
+            }
+        })
+        .await
+    }
+
+    /// The oldest records go, so many; gives how many there were.
+    pub(crate) async fn forget_oldest(&self, number: u64) -> Result<u64, DatabaseError> {
+        self.within(async {
+            match &self.kind {
+                Kind::Sqlite(sqlite) => {
+                    sqlite.ask(move |it| sqlite::forget_oldest(it, number)).await
+                }
+                Kind::Postgres(postgres) => postgres.forget_oldest(number).await,
             }
         })
         .await

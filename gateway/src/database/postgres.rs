@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, NoTls, Row};
 
 /// An idle connection is closed after this, down to one.
 const IDLE: Duration = Duration::from_secs(60);
@@ -192,42 +193,52 @@ impl Postgres {
         }))
     }
 
+    /// One statement, however many: a question for each would take as long as the way there and back, each time.
     pub(super) async fn append(&self, records: &[Record]) -> Result<(), DatabaseError> {
-        let insert =
-            "INSERT INTO audit VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING";
+        let insert = "INSERT INTO audit SELECT * FROM UNNEST(
+             $1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::int[])
+             ON CONFLICT (id) DO NOTHING";
+        let texts = |of: fn(&Record) -> &str| records.iter().map(of).collect::<Vec<_>>();
+        let times: Vec<i64> = records.iter().map(|it| it.time.millis()).collect();
+        let codes: Vec<i32> = records.iter().map(|it| i32::from(it.status)).collect();
+        let millis = |it: &Record| i32::try_from(it.millis).unwrap_or(i32::MAX);
+        let millis: Vec<i32> = records.iter().map(millis).collect();
+        let (ids, kinds) = (texts(|it| &it.id), texts(|it| &it.kind));
+        let (agents, subjects) = (texts(|it| &it.agent), texts(|it| &it.subject));
+        let details = texts(|it| &it.detail);
         self.ask(async |client| {
-            let all = client.transaction().await?;
-            let statement = all.prepare(insert).await?;
-            for it in records {
-                let (time, status) = (it.time.millis(), i32::from(it.status));
-                let millis = i32::try_from(it.millis).unwrap_or(i32::MAX);
-                all.execute(
-                    &statement,
-                    &[
-                        &it.id,
-                        &time,
-                        &it.kind,
-                        &it.agent,
-                        &it.subject,
-                        &status,
-                        &it.detail,
-                        &millis,
-                    ],
-                )
-                .await?;
-            }
-            all.commit().await
+            let all: [&(dyn ToSql + Sync); 8] =
+                [&ids, &times, &kinds, &agents, &subjects, &codes, &details, &millis];
+            client.execute(insert, &all).await.map(drop)
         })
         .await
     }
 
-    pub(super) async fn forget(&self, time: Timestamp, most: u64) -> Result<u64, DatabaseError> {
-        // The server's own estimate of their number: to count them would take long.
-        let some = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE time < $1 LIMIT 5000)
-             OR id IN (SELECT id FROM audit WHERE $2 < (SELECT reltuples::bigint FROM pg_class WHERE oid = 'audit'::regclass)
-                       ORDER BY time LIMIT 5000)";
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        self.ask(async |client| client.execute(some, &[&time.millis(), &most]).await).await
+    pub(super) async fn forget(&self, time: Timestamp) -> Result<u64, DatabaseError> {
+        let some =
+            "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE time < $1 LIMIT 5000)";
+        self.ask(async |client| client.execute(some, &[&time.millis()]).await).await
+    }
+
+    /// By the server's own estimate, made anew when it is over: to count them would take long.
+    pub(super) async fn surplus(&self, most: u64) -> Result<u64, DatabaseError> {
+        let estimate = "SELECT reltuples::bigint FROM pg_class WHERE oid = 'audit'::regclass";
+        let over =
+            move |row: Row| u64::try_from(row.get::<_, i64>(0)).unwrap_or(0).saturating_sub(most);
+        self.ask(async |client| {
+            if over(client.query_one(estimate, &[]).await?) == 0 {
+                return Ok(0);
+            }
+            client.batch_execute("ANALYZE audit").await?;
+            client.query_one(estimate, &[]).await.map(over)
+        })
+        .await
+    }
+
+    pub(super) async fn forget_oldest(&self, number: u64) -> Result<u64, DatabaseError> {
+        let some = "DELETE FROM audit WHERE id IN (SELECT id FROM audit ORDER BY time LIMIT $1)";
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        self.ask(async |client| client.execute(some, &[&number]).await).await
     }
 }
 

@@ -208,17 +208,24 @@ pub(super) fn append(connection: &mut Connection, records: &[Record]) -> rusqlit
     all.commit()
 }
 
-pub(super) fn forget(
-    connection: &mut Connection,
-    time: Timestamp,
-    most: u64,
-) -> rusqlite::Result<u64> {
-    // Rows are numbered in the order of their coming: to count them would take long.
-    let some = "DELETE FROM audit WHERE rowid IN (SELECT rowid FROM audit WHERE time < ?1 LIMIT ?3)
-         OR rowid IN (SELECT rowid FROM audit WHERE rowid <= (SELECT max(rowid) FROM audit) - ?2 ORDER BY rowid LIMIT ?3)";
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let gone = connection.execute(some, params![time.millis(), most, AT_ONCE as i64]);
+pub(super) fn forget(connection: &mut Connection, time: Timestamp) -> rusqlite::Result<u64> {
+    let some =
+        "DELETE FROM audit WHERE rowid IN (SELECT rowid FROM audit WHERE time < ?1 LIMIT ?2)";
+    let gone = connection.execute(some, params![time.millis(), AT_ONCE as i64]);
     gone.map(|gone| gone as u64)
+}
+
+/// Rows are numbered in the order of their coming: to count them would take long.
+pub(super) fn surplus(connection: &mut Connection, most: u64) -> rusqlite::Result<u64> {
+    let span = "SELECT coalesce(max(rowid) - min(rowid) + 1, 0) FROM audit";
+    let span: i64 = connection.query_row(span, [], |row| row.get(0))?;
+    Ok(u64::try_from(span).unwrap_or(0).saturating_sub(most))
+}
+
+pub(super) fn forget_oldest(connection: &mut Connection, number: u64) -> rusqlite::Result<u64> {
+    let some = "DELETE FROM audit WHERE rowid IN (SELECT rowid FROM audit ORDER BY rowid LIMIT ?1)";
+    let number = i64::try_from(number).unwrap_or(i64::MAX);
+    connection.execute(some, [number]).map(|gone| gone as u64)
 }
 
 #[cfg(test)]
@@ -266,11 +273,13 @@ mod tests {
             })
         };
         assert_eq!(count().await, Ok(2));
-        assert_eq!(sqlite.ask(|it| forget(it, Timestamp(9), 100)).await, Ok(1));
+        assert_eq!(sqlite.ask(|it| forget(it, Timestamp(9))).await, Ok(1));
         assert_eq!(count().await, Ok(1));
         let many: Vec<Record> = (0..9).map(|n| record(&format!("more {n}"), 50)).collect();
         sqlite.ask(move |it| append(it, &many)).await.unwrap();
-        assert_eq!(sqlite.ask(|it| forget(it, Timestamp(9), 4)).await, Ok(6));
+        assert_eq!(sqlite.ask(|it| surplus(it, 4)).await, Ok(6));
+        assert_eq!(sqlite.ask(|it| forget_oldest(it, 6)).await, Ok(6));
+        assert_eq!(sqlite.ask(|it| surplus(it, 4)).await, Ok(0));
         assert_eq!(count().await, Ok(4));
     }
 }

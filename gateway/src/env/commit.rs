@@ -271,6 +271,19 @@ impl EnvFile {
         Ok(versions)
     }
 
+    /// Changes bytes past everything that a change goes through, but with the lock: for faults on purpose, and their end.
+    pub(crate) fn rewrite(
+        &self,
+        change: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<(), EnvError> {
+        let _lock = self.lock()?;
+        let now = std::fs::read(&self.path).unwrap_or_default();
+        match change(&now) {
+            Some(new) => Ok(durable::replace_private(&self.path, &new)?),
+            None => Ok(()),
+        }
+    }
+
     fn lock(&self) -> Result<DirLock, EnvError> {
         let holder = format!("process {}", std::process::id());
         Ok(DirLock::wait(&beside(&self.path, "lock"), &holder, PATIENCE)?)
