@@ -29,7 +29,7 @@ fn r1_1_r1_2_r1_3_r7_1_a_short_burn_in_is_passed_and_leaves_nothing_behind() {
     let dir = TempDir::new().unwrap();
     let faults = "latency,process_kill,process_stop,database_away";
     let (_, verdict, text) =
-        burnin(&dir.path().join("run"), &["--realtime", "50s", "--only", faults]);
+        burnin(&dir.path().join("run"), &["--realtime", "100s", "--only", faults]);
     assert_eq!(verdict["criteria"].as_array().unwrap().len(), 40);
     for id in
         ["R1.2", "R2.1", "R2.4", "R3.1", "R4.2", "R6.2", "R6.4", "R7.1", "R7.4", "R8.1", "R8.2"]

@@ -334,7 +334,7 @@ mod tests {
             replace_private(&path, b"two\r\n").unwrap();
             assert_eq!(fs::read(&path).unwrap(), b"two\r\n", "{name}: line ends stay");
             rename(&path, &other).unwrap();
-            assert_eq!(list(&folder).unwrap(), [other.clone()], "{name}");
+            assert_eq!(list(&folder).unwrap(), std::slice::from_ref(&other), "{name}");
             remove_file(&other).unwrap();
             remove_file(&other).unwrap();
             assert!(list(&folder).unwrap().is_empty(), "{name}");
