@@ -130,22 +130,22 @@ pub(crate) fn run(args: BurninArgs) -> Result<(), Failure> {
         return Err(Failure::text(exit::USAGE, text));
     }
     let dir = std::path::absolute(&args.dir).map_err(exit::with(exit::SYSTEM))?;
+    let pace = Pace::of(&args).map_err(|error| Failure::text(exit::DATA, error))?;
     let used = durable::list(&dir).is_ok_and(|files| !files.is_empty());
     if used {
         let text = format!("{} is not empty; give another folder with --dir", dir.display());
         return Err(Failure::text(exit::USAGE, text));
     }
     durable::create_dir(&dir).map_err(exit::with(exit::SYSTEM))?;
-    block_on(burn(args, dir))
+    block_on(burn(args, dir, pace))
 }
 
-async fn burn(args: BurninArgs, dir: PathBuf) -> Result<(), Failure> {
+async fn burn(args: BurninArgs, dir: PathBuf, pace: Pace) -> Result<(), Failure> {
     let stop = stop_on_request(false);
     let sink = Sink::default();
     let hook = sink.listen(Clock::system()).await.map_err(exit::with(exit::SYSTEM))?;
     eprintln!("starting watchdog, gateway and monitor in {} …", dir.display());
     let (stack, mut watchdog) = Stack::start(&dir, &args, hook, &stop).await?;
-    let pace = Pace::of(&args).map_err(|error| Failure::text(exit::DATA, error))?;
     let monitor = MonitorClient::new(&stack.monitor_url(), None)?;
     let outcome = tokio::select! {
         measured = measure(&args, &stack, pace, sink, &monitor, &stop) => measured,

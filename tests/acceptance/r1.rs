@@ -64,3 +64,19 @@ fn a_corrupting_editor_a_mute_alerter_and_a_fault_without_end_are_found() {
     let text = String::from_utf8_lossy(&odd.stderr).into_owned();
     assert!(odd.status.code() == Some(2) && text.contains("process_kill"), "{text}");
 }
+
+#[test]
+fn a_burn_in_that_cannot_be_is_refused_before_anything_starts() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("load.csv");
+    crate::harness::program::write(&file, "t_s,offered_rps\n0,65\n5,much\n");
+    let run = |args: &[&str]| {
+        let output = Command::new(PROGRAM).arg("burnin").args(args).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (path, used) = (file.to_str().unwrap(), dir.path().to_str().unwrap());
+    let (code, text) = run(&["--replay", path, "--dir", &format!("{used}/run")]);
+    assert!(code == Some(65) && text.contains("line 3") && !text.contains("starting"), "{text}");
+    let (code, text) = run(&["--dir", used]);
+    assert!(code == Some(2) && text.contains("not empty"), "{text}");
+}
