@@ -54,17 +54,18 @@ fn signal(finding: &Finding) -> Signal {
     }
 }
 
+/// An answer as the HTTP interface gives it.
+async fn answer(query: &Query, sql: &str) -> Result<Value, String> {
+    let answer = query.run(sql, &[]).await.map_err(|error| error.to_string())?;
+    let bytes = answer.encode(Format::Json).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+}
+
 /// Runs the queries of rules: texts are labels, the column `value` or the first number is the value.
 pub(crate) fn ask(query: Query) -> Ask {
     Ask(Arc::new(move |sql| {
         let query = query.clone();
-        Box::pin(async move {
-            let answer = query.run(&sql, &[]).await.map_err(|error| error.to_string())?;
-            let bytes = answer.encode(Format::Json).map_err(|error| error.to_string())?;
-            let answer: Value =
-                serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
-            Ok(rows(&answer))
-        })
+        Box::pin(async move { Ok(rows(&answer(&query, &sql).await?)) })
     }))
 }
 
@@ -101,13 +102,7 @@ fn rows(answer: &Value) -> Vec<Row> {
 pub(crate) fn ask_rows(query: Query) -> chaos::Ask {
     chaos::Ask(Arc::new(move |sql| {
         let query = query.clone();
-        Box::pin(async move {
-            let answer = query.run(&sql, &[]).await.map_err(|error| error.to_string())?;
-            let bytes = answer.encode(Format::Json).map_err(|error| error.to_string())?;
-            let answer: Value =
-                serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
-            Ok(whole_rows(&answer))
-        })
+        Box::pin(async move { Ok(whole_rows(&answer(&query, &sql).await?)) })
     }))
 }
 

@@ -105,10 +105,11 @@ impl Keeper {
     pub(crate) async fn run(mut self, stop: Stop) -> Result<(), PlatformError> {
         let mut wait = FIRST_WAIT;
         while !stop.requested() {
-            let born = self.shared.clock.monotonic();
+            // Before it begins: who sees that it has may ask something of it at once.
+            let (born, started) = (self.shared.clock.monotonic(), self.shared.clock.now());
             match self.start() {
                 Ok(mut child) => {
-                    let end = self.live(&mut child, &stop).await;
+                    let end = self.live(&mut child, started, &stop).await;
                     self.meters.up.set(0.0);
                     if self.bury(&mut child, end, born).await {
                         return Ok(());
@@ -155,8 +156,8 @@ impl Keeper {
     }
 
     /// Waits for what ends it.
-    async fn live(&self, child: &mut Child, stop: &Stop) -> End {
-        let (pid, group, started) = (child.pid(), child.group(), self.shared.clock.now());
+    async fn live(&self, child: &mut Child, started: Timestamp, stop: &Stop) -> End {
+        let (pid, group) = (child.pid(), child.group());
         tokio::select! {
             _ = child.wait() => End::Exited,
             end = self.watch(pid) => end,

@@ -49,6 +49,11 @@ fn series(well: Arc<AtomicBool>) -> Ask {
     }))
 }
 
+/// Lets the paused clock go on, as if somebody waited.
+async fn pass(time: Duration) {
+    assert_eq!(Stop::new().wait_for(time).await, Tick::Elapsed);
+}
+
 fn latency(name: &str, seconds: u64) -> Experiment {
     let tool = Some("serpapi".to_owned());
     Experiment { tool, ..Experiment::new(name, Fault::Latency, Duration::from_secs(seconds)) }
@@ -98,11 +103,11 @@ async fn r6_1_two_days_of_schedule_begin_within_a_second_and_a_restart_repeats_n
     };
     let origin = run.clock.now();
     let (_, stop) = run.controller(vec![experiment.clone()]);
-    tokio::time::sleep(hour * 20).await;
+    pass(hour * 20).await;
     stop.request();
-    tokio::time::sleep(hour * 4).await;
+    pass(hour * 4).await;
     let (it, _stop) = run.controller(vec![experiment]);
-    tokio::time::sleep(hour * 24).await;
+    pass(hour * 24).await;
     let events = it.book().events();
     let begun: Vec<f64> =
         events.iter().rev().map(|it| seconds(origin, it.began.unwrap())).collect();
@@ -128,11 +133,11 @@ async fn what_was_due_while_nobody_was_there_is_missed_and_said_so() {
     };
     let experiment = Experiment { schedule: Some(schedule), ..latency("often", 5) };
     let (_, stop) = run.controller(vec![experiment.clone()]);
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    pass(Duration::from_secs(30)).await;
     stop.request();
-    tokio::time::sleep(Duration::from_secs(300)).await;
+    pass(Duration::from_secs(300)).await;
     let (it, _stop) = run.controller(vec![experiment]);
-    tokio::time::sleep(Duration::from_secs(500)).await;
+    pass(Duration::from_secs(500)).await;
     let outcomes: Vec<Outcome> = it.book().events().iter().map(|it| it.outcome).collect();
     assert_eq!(outcomes, [Outcome::Recovered, Outcome::Missed]);
 }
@@ -144,27 +149,27 @@ async fn r6_2_it_does_not_begin_when_not_all_is_well_and_is_broken_off_when_too_
     run.well.store(false, Ordering::Relaxed);
     let person = || Source::Person("test".to_owned());
     let first = it.ask(latency("first", 60), person()).unwrap();
-    tokio::time::sleep(Duration::from_secs(15)).await;
+    pass(Duration::from_secs(15)).await;
     assert_eq!(it.book().event(&first).unwrap().outcome, Outcome::NotSteady);
     assert!(run.hands.begun.lock().is_empty());
 
     run.well.store(true, Ordering::Relaxed);
     let second = it.ask(latency("second", 60), person()).unwrap();
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    pass(Duration::from_secs(5)).await;
     run.well.store(false, Ordering::Relaxed);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    pass(Duration::from_secs(2)).await;
     let event = it.book().event(&second).unwrap();
     assert!(event.ended.is_some() && event.detail.contains("90.0 %"), "{event:?}");
     run.well.store(true, Ordering::Relaxed);
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    pass(Duration::from_secs(30)).await;
     let event = it.book().event(&second).unwrap();
     assert_eq!(event.outcome, Outcome::Aborted);
     assert!(event.recovery_seconds.unwrap() >= 1.0, "{event:?}");
 
     let third = it.ask(latency("third", 1), person()).unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    pass(Duration::from_secs(1)).await;
     run.well.store(false, Ordering::Relaxed);
-    tokio::time::sleep(Duration::from_secs(200)).await;
+    pass(Duration::from_secs(200)).await;
     assert_eq!(it.book().event(&third).unwrap().outcome, Outcome::NotRecovered);
     assert_eq!(run.hands.ended.load(Ordering::Relaxed), 2);
 }
@@ -174,7 +179,7 @@ async fn r6_4_what_ran_when_the_controller_ended_is_known_as_interrupted() {
     let run = Run::new();
     let (it, _stop) = run.controller(Vec::new());
     let id = it.ask(latency("long", 600), Source::Person("test".to_owned())).unwrap();
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    pass(Duration::from_secs(5)).await;
     assert_eq!(it.book().event(&id).unwrap().outcome, Outcome::Running);
     // As after `kill -9`: another opens the same journal.
     let again = Book::open(run.dir.path(), run.clock.now()).unwrap();
@@ -182,6 +187,6 @@ async fn r6_4_what_ran_when_the_controller_ended_is_known_as_interrupted() {
     assert!(it.ask(latency("", 5), Source::Schedule(0)).is_err());
     assert!(it.end("nothing").is_err());
     it.end(&id).unwrap();
-    tokio::time::sleep(Duration::from_secs(40)).await;
+    pass(Duration::from_secs(40)).await;
     assert_eq!(it.book().event(&id).unwrap().outcome, Outcome::Aborted);
 }
