@@ -105,8 +105,21 @@ fn r8_4_a_leak_is_found_cleaned_and_seen_to_be_cleaned() {
         "matchers = 'alertname=\"Leak\", job=\"app\"'\ncooldown = \"5m\"\nmax_alerts = 5\n{AGREE}\n{CLEANUP}"
     );
     let it = begin("helps", 3.0, "app", &runbook);
-    let steps = wait_within(Duration::from_secs(240), "the leak to be cleaned", || {
-        it.monitor.try_query(STEPS).ok().filter(|rows| !rows.is_empty())
+    let waiting = std::panic::AssertUnwindSafe(|| {
+        wait_within(Duration::from_secs(240), "the leak to be cleaned", || {
+            it.monitor.try_query(STEPS).ok().filter(|rows| !rows.is_empty())
+        })
+    });
+    // Which step on the way was not taken is what a failure must say.
+    let steps = std::panic::catch_unwind(waiting).unwrap_or_else(|_| {
+        let ask = |sql| it.monitor.try_query(sql);
+        panic!(
+            "findings {:?}, alerts {:?}, remediations {:?}, memory {:?}",
+            ask("SELECT kind, at, since, belongs_to, summary FROM findings"),
+            ask("SELECT alertname, state, since FROM alerts"),
+            ask("SELECT outcome, detail, step, step_outcome FROM remediations"),
+            ask("SELECT count(*), min(value), max(value), last(time, value) FROM process_resident_memory_bytes WHERE job = 'app'"),
+        )
     });
     assert_eq!(steps[0], "cleanup,helped");
     it.hook.wait("the leak", |got| got.alerts().contains(&"Leak firing".to_owned()));
