@@ -1,6 +1,6 @@
 //! What is done to what, for how long, and what must hold meanwhile.
 
-use model::time::human_duration;
+use model::time::{human_duration, optional_duration};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -170,7 +170,7 @@ pub struct Schedule {
     #[serde(with = "human_duration")]
     pub offset: Duration,
     /// From one time to the next; without it there is only the first.
-    #[serde(default, with = "optional")]
+    #[serde(default, with = "optional_duration")]
     pub every: Option<Duration>,
     /// Each time is drawn from this span, by `seed`. Default none: exactly then.
     #[serde(default, with = "human_duration")]
@@ -181,27 +181,6 @@ pub struct Schedule {
     /// How many times.
     #[serde(default)]
     pub count: Option<u64>,
-}
-
-mod optional {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use std::time::Duration;
-
-    #[derive(Deserialize, Serialize)]
-    struct Wrapped(#[serde(with = "model::time::human_duration")] Duration);
-
-    pub(super) fn serialize<S: Serializer>(
-        it: &Option<Duration>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        it.map(Wrapped).serialize(to)
-    }
-
-    pub(super) fn deserialize<'a, D: Deserializer<'a>>(
-        from: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        Ok(Option::<Wrapped>::deserialize(from)?.map(|it| it.0))
-    }
 }
 
 /// One thing that is done, once or again and again.

@@ -96,7 +96,7 @@ impl fmt::Display for Timestamp {
 /// Durations that may be absent. Use with `#[serde(default, with = …)]`.
 pub mod optional_duration {
     use super::human_duration;
-    use serde::{Deserialize, Deserializer};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
     use std::time::Duration;
 
     /// As [`human_duration::deserialize`].
@@ -104,6 +104,19 @@ pub mod optional_duration {
         #[derive(Deserialize)]
         struct Human(#[serde(with = "human_duration")] Duration);
         Option::<Human>::deserialize(input).map(|value| value.map(|Human(duration)| duration))
+    }
+
+    /// As [`human_duration::serialize`].
+    ///
+    /// # Errors
+    /// As the output has them.
+    pub fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        output: S,
+    ) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Human(#[serde(with = "human_duration")] Duration);
+        value.map(Human).serialize(output)
     }
 }
 

@@ -28,12 +28,25 @@ pub struct Process {
     pub stopped: bool,
 }
 
+/// A thread at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// Its name.
+    pub name: String,
+    /// R runs, S sleeps, D waits for a device, T is stopped, Z is dead.
+    pub state: char,
+    /// Seconds of processor time so far, in hundredths.
+    pub cpu_centis: u64,
+    /// The place in the kernel that it waits in, where we may know it.
+    pub waits_in: String,
+}
+
 #[cfg(target_os = "linux")]
-pub use linux::{Thread, find, kill_marked, oom_kills, read, threads};
+pub use linux::{find, kill_marked, oom_kills, read, threads};
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use super::Process;
+    use super::{Process, Thread};
     use crate::PlatformError;
     use procfs::WithCurrentSystemInfo;
     use procfs::process::{self, LimitValue};
@@ -69,19 +82,6 @@ mod linux {
             max_fds,
             stopped: matches!(stat.state, 'T' | 't' | 'Z' | 'X'),
         })
-    }
-
-    /// A thread at one moment.
-    #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Thread {
-        /// Its name.
-        pub name: String,
-        /// R runs, S sleeps, D waits for a device, T is stopped, Z is dead.
-        pub state: char,
-        /// Seconds of processor time so far, in hundredths.
-        pub cpu_centis: u64,
-        /// The place in the kernel that it waits in, where we may know it.
-        pub waits_in: String,
     }
 
     /// The threads of process `pid`, at most `limit`; none if there is no such process.
@@ -161,20 +161,6 @@ mod linux {
 pub fn read(_pid: u32) -> Result<Process, PlatformError> {
     let cause = "only read on Linux so far".to_owned();
     Err(PlatformError::Reading { what: "process", cause })
-}
-
-/// A thread at one moment.
-#[cfg(not(target_os = "linux"))]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Thread {
-    /// Its name.
-    pub name: String,
-    /// What it does.
-    pub state: char,
-    /// Seconds of processor time so far, in hundredths.
-    pub cpu_centis: u64,
-    /// The place in the kernel that it waits in.
-    pub waits_in: String,
 }
 
 /// The threads of a process: none are read on this system.

@@ -54,7 +54,7 @@ pub(crate) struct Keeper {
     /// The first sign that it, or its predecessor, is not well.
     ill_since: Arc<Mutex<Option<Instant>>>,
     /// How it was when last looked at.
-    last_reading: Arc<Mutex<Option<String>>>,
+    last_reading: Arc<Mutex<Option<Process>>>,
     /// Processes that the kernel had killed for want of memory when it was started.
     oom_kills: Option<u64>,
 }
@@ -169,7 +169,7 @@ impl Keeper {
     /// Watches it until it hangs or takes too much.
     async fn watch(&self, pid: u32) -> End {
         let Shared { config, client, clock, .. } = &self.shared;
-        let seen = |it: &Process| *lock(&self.last_reading) = Some(autopsy::in_words(it));
+        let seen = |it: &Process| *lock(&self.last_reading) = Some(it.clone());
         let note = |event| self.note(event);
         let memory = memory::watch(&self.shared, &self.child, pid, note, seen);
         let probes = probe::watch(&self.child, config, client, *clock, |sign| self.hear(sign));
@@ -352,7 +352,7 @@ impl Keeper {
             out_of_memory: killed && self.oom_kills < process::oom_kills(),
             status,
             last_lines: child.last_lines(),
-            last_reading: lock(&self.last_reading).clone(),
+            last_reading: lock(&self.last_reading).as_ref().map(autopsy::in_words),
             evidence,
         }
     }
