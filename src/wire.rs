@@ -32,6 +32,8 @@ pub(crate) async fn tell(
 
 fn signal(finding: &Finding) -> Signal {
     let mut labels = finding.subject.labels.clone();
+    // Who acts on a leak of a job must not depend on whether it was seen first in the job's page or in the process from outside.
+    labels.extend(finding.target.clone());
     labels.insert("metric".to_owned(), finding.subject.metric.clone());
     // The worst of what belongs to it is what people must know.
     let level = match finding.worst.max(finding.severity) {

@@ -211,6 +211,9 @@ pub struct Finding {
     pub until: Option<Timestamp>,
     /// In which series.
     pub subject: Subject,
+    /// The labels of the target that it is of: those of the series, unless that was read from outside of a process that has a page.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub target: BTreeMap<String, String>,
     /// Slope, ratio, limit, time to it …
     pub numbers: Numbers,
     /// One line in words, and the evidence after it.

@@ -24,6 +24,7 @@ fn found(kind: Kind, severity: Severity, job: &str, series: &str, minute: i64) -
         updated: at,
         until: None,
         subject,
+        target: Default::default(),
         numbers: Numbers::new(),
         words: vec![format!("{} in {series}", kind.name())],
         changes: Vec::new(),

@@ -207,7 +207,7 @@ pub(crate) fn keep(said: Vec<Said>, findings: &Findings) -> Vec<Finding> {
 
 /// From a draft in its place to a finding.
 pub(crate) fn finding(found: Found) -> Finding {
-    let Found { draft, subject, changes } = found;
+    let Found { draft, subject, target, changes } = found;
     let at = Timestamp(draft.at);
     let mut words = draft.words;
     if !changes.is_empty() {
@@ -233,6 +233,7 @@ pub(crate) fn finding(found: Found) -> Finding {
         belongs_to: None,
         rank: 1.0,
         verdict: None,
+        target: target.into_iter().collect(),
         sql: sql(draft.kind, &subject, draft.evidence_from, at),
         subject,
     }

@@ -204,7 +204,8 @@ impl Watch {
         let mut said = Vec::new();
         for target in self.targets.values() {
             target.estimates(at, &mut |subject, draft| {
-                said.push(Said::Found(Box::new(Found { draft, subject, changes: Vec::new() })));
+                let (target, changes) = (target.own_labels().to_vec(), Vec::new());
+                said.push(Said::Found(Box::new(Found { draft, subject, target, changes })));
             });
         }
         said

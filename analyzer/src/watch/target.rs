@@ -28,6 +28,8 @@ pub(crate) enum Said {
 pub(crate) struct Found {
     pub(crate) draft: Draft,
     pub(crate) subject: Subject,
+    /// The labels of its target.
+    pub(crate) target: Vec<(String, String)>,
     /// What changed about when it began.
     pub(crate) changes: Vec<(i64, String)>,
 }
@@ -122,6 +124,10 @@ impl Target {
     pub(crate) fn new(labels: &Labels) -> Self {
         let labels = labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         Self { labels: labels.collect(), ..Self::default() }
+    }
+
+    pub(crate) fn own_labels(&self) -> &[(String, String)] {
+        &self.labels
     }
 
     pub(crate) fn labels(&self) -> Labels {
@@ -397,14 +403,14 @@ impl Target {
             .zip(gauge.limits.iter().chain(std::iter::repeat(&None)))
             .map(|(rule, series)| rule.limit.or_else(|| value_of(series)))
             .collect();
-        let (changes, said) = (&self.changes, &mut look.said);
+        let (labels, changes, said) = (&self.labels, &self.changes, &mut look.said);
         let rules = rules.iter().copied().zip(limits);
         gauge.push(event.time, event.value, load, rules, &mut |draft| {
             // The sample that brought it is in what gives the numbers again.
             let draft = Draft { at: event.time, ..draft };
             let subject = Subject::new(&key.metric, &key.labels);
-            let changes = changes.about(draft.since);
-            said.push(Said::Found(Box::new(Found { draft, subject, changes })));
+            let (target, changes) = (labels.clone(), changes.about(draft.since));
+            said.push(Said::Found(Box::new(Found { draft, subject, target, changes })));
         });
     }
 
@@ -439,7 +445,8 @@ impl Target {
             Ok(draft) => {
                 let draft = Draft { at: time, ..draft };
                 let (subject, changes) = (self.own(draft.kind), self.changes.about(draft.since));
-                Said::Found(Box::new(Found { draft, subject, changes }))
+                let target = self.labels.clone();
+                Said::Found(Box::new(Found { draft, subject, target, changes }))
             }
             Err(kind) => Said::Ended { kind, subject: self.own(kind), at: time },
         }));

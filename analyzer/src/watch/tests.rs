@@ -354,6 +354,26 @@ fn a_process_read_from_outside_is_the_target_of_its_name_and_its_end_of_speed_is
 }
 
 #[test]
+fn a_leak_that_is_read_from_outside_is_told_of_the_target() {
+    let given = Given::new();
+    let mut watch = Watch::new(config(), given.start);
+    let process = [("job", "process"), ("instance", "host"), ("process", "app")];
+    let mut said = Vec::new();
+    for second in 0..120 {
+        given.put(second, "up", &APP, 1.0);
+        given.put(second, "process_resident_memory_bytes", &process, 2e7 + 3e6 * second as f64);
+        if second % 10 == 9 {
+            said.extend(given.look(&mut watch, second - 2));
+        }
+    }
+    let Some(Said::Found(found)) = said.into_iter().next() else { panic!("no leak") };
+    let leak = finding(*found);
+    assert_eq!((leak.kind, leak.subject.labels["job"].as_str()), (Kind::Leak, "process"));
+    let target: Vec<_> = leak.target.iter().map(|(name, value)| (&**name, &**value)).collect();
+    assert_eq!(target, [("instance", "a:1"), ("job", "app")]);
+}
+
+#[test]
 fn the_first_error_is_counted_as_one_and_not_as_all() {
     let given = Given::new();
     let mut watch = Watch::new(config(), given.start);

@@ -264,3 +264,20 @@ fn an_unknown_load_is_never_level() {
     assert!(level.is_level(1, 7, 0.0, 0.0));
     assert!(!level.is_level(1, 7, 0.5, 1000.0));
 }
+
+#[test]
+fn a_fast_leak_is_found_in_its_second_minute_whatever_the_instant_of_its_start() {
+    let mut rng = Lcg(7);
+    for _ in 0..100 {
+        let start = START + (rng.unit() * 1e8) as i64;
+        let jitter = rng.unit();
+        let mut leak = Leak::new(LeakConfig::default());
+        let first = (0..480_i64).find(|i| {
+            let seconds = *i as f64 * 0.25;
+            let value = 13e6 + 0.75e6 * (seconds / 0.2505 + jitter).floor();
+            let load = if *i < 2 { f64::NAN } else { 4.0 + 0.01 * rng.noise() };
+            leak.push(start + i * 250 + (rng.unit() * 4.0) as i64, value, load).is_some()
+        });
+        assert!(first.is_some_and(|i| i <= 260), "{first:?} from {start}");
+    }
+}
