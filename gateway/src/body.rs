@@ -3,8 +3,9 @@
 use crate::admit::limiter::Ending;
 use crate::admit::queue::Place;
 use crate::request::InFlight;
+use crate::upstream::link::Answer;
 use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub(crate) enum Body {
 /// A tool's body on its way.
 #[derive(Debug)]
 pub(crate) struct Passed {
-    body: Incoming,
+    body: Answer,
     held: Held,
     /// For the next piece.
     pause: Duration,
@@ -102,7 +103,7 @@ impl Body {
     }
 
     pub(crate) fn pass(
-        body: Incoming,
+        body: Answer,
         place: Place,
         in_flight: InFlight,
         pause: Duration,

@@ -235,6 +235,7 @@ where
     let mut first = pin!(tokio::time::sleep(first));
     loop {
         tokio::select! {
+            biased;
             ended = &mut served => {
                 if let Err(error) = ended {
                     debug!(error = %error, "connection ended early");

@@ -23,7 +23,7 @@ use crate::refusal::Refusal;
 use crate::settings::Settings;
 use crate::target::{Api, Target, Targets};
 use crate::upstream::call::CallError;
-use crate::upstream::proxy::{self, Client, Upload};
+use crate::upstream::proxy::{self, Upload};
 use crate::upstream::tool::Tool;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -46,7 +46,6 @@ const SMALL: u64 = 64 << 10;
 pub(crate) struct DataPlane {
     pub(crate) clock: Clock,
     pub(crate) targets: Targets,
-    pub(crate) client: Client,
     pub(crate) meters: Meters,
     pub(crate) board: Arc<Board>,
     /// Of each thread.
@@ -122,8 +121,9 @@ impl DataPlane {
             .host()
             .or_else(|| request.headers().get(header::HOST).and_then(|host| host.to_str().ok()));
         let target = self.targets.find(request.uri(), host);
+        let meter = self.targets.meter(&target);
         let answered = match self.admit(&target) {
-            Ok(in_flight) => self.admitted(request, target.clone(), &caller, in_flight).await,
+            Ok(in_flight) => self.admitted(request, target, &caller, in_flight).await,
             Err(refusal) => Err(refusal),
         };
         let mut response = answered.unwrap_or_else(|refusal| refusal.respond());
@@ -135,7 +135,7 @@ impl DataPlane {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let seconds = start.elapsed().as_secs_f64();
-        self.targets.meter(&target).answered(response.status(), seconds);
+        meter.answered(response.status(), seconds);
         response
     }
 
@@ -234,12 +234,12 @@ impl DataPlane {
             Ok(()) => match self.upload(request).await {
                 Ok(request) => {
                     let breakers = self.settings.load().flags.breakers;
-                    let (client, peer) = (&self.client, caller.peer);
                     match self.maim(tool, caller).await {
                         Ok(()) => {
-                            let passed =
-                                proxy::pass(client, tool, request, to, peer, in_flight, breakers);
-                            passed.await.map_err(Refusal::from)
+                            let peer = caller.peer;
+                            proxy::pass(tool, request, to, peer, in_flight, breakers)
+                                .await
+                                .map_err(Refusal::from)
                         }
                         Err(error) => Err(error.into()),
                     }

@@ -13,8 +13,8 @@ pub(crate) enum Target {
     Api(Api),
     /// A tool and one of its actions, by their places.
     Action(usize, usize),
-    /// A tool, the action that must be granted, and where the request goes.
-    Pass { tool: usize, action: String, meter: usize, to: Uri, audit: bool },
+    /// A tool, the action that must be granted, and the path and query there.
+    Pass { tool: usize, action: Arc<str>, meter: usize, to: Uri, audit: bool },
     /// How the gateway is; answered whatever the load.
     Own,
     /// None of these.
@@ -41,11 +41,21 @@ const APIS: [(Api, &str); 6] = [
     (Api::Chaos, "/api/admin/chaos"),
 ];
 
+/// A configured route, its tool, and the action that it needs.
+#[derive(Debug)]
+struct Route {
+    config: RouteConfig,
+    tool: usize,
+    action: Arc<str>,
+}
+
 /// All that can be meant, with the series of each.
 #[derive(Debug)]
 pub(crate) struct Targets {
     pub(crate) tools: Vec<Arc<Tool>>,
-    routes: Vec<(RouteConfig, usize)>,
+    routes: Vec<Route>,
+    /// The action of what is passed on without a route.
+    proxy: Arc<str>,
     passed: Vec<RouteMeter>,
     apis: [RouteMeter; APIS.len()],
     own: RouteMeter,
@@ -54,21 +64,23 @@ pub(crate) struct Targets {
 
 impl Targets {
     pub(crate) fn new(tools: Vec<Arc<Tool>>, routes: &[RouteConfig], meters: &Meters) -> Self {
-        let mut routes: Vec<(RouteConfig, usize)> = routes
+        let mut routes: Vec<Route> = routes
             .iter()
             .filter_map(|route| {
                 let tool = tools.iter().position(|tool| tool.config.name == route.tool)?;
-                Some((route.clone(), tool))
+                Some(Route { config: route.clone(), tool, action: route.action.as_str().into() })
             })
             .collect();
         // The longest that fits counts, one with a host before one without.
-        routes
-            .sort_by_key(|(route, _)| (std::cmp::Reverse(route.path.len()), route.host.is_none()));
+        routes.sort_by_key(|route| {
+            (std::cmp::Reverse(route.config.path.len()), route.config.host.is_none())
+        });
         let of_tools = tools.iter().map(|tool| meters.route(&format!("/t/{}/*", tool.config.name)));
-        let of_routes = routes.iter().map(|(route, _)| meters.route(&route.path));
+        let of_routes = routes.iter().map(|route| meters.route(&route.config.path));
         Self {
             passed: of_tools.chain(of_routes).collect(),
             apis: APIS.map(|(_, name)| meters.route(name)),
+            proxy: "proxy".into(),
             own: meters.route("own"),
             unknown: meters.route("unknown"),
             tools,
@@ -77,7 +89,7 @@ impl Targets {
     }
 
     /// The series of a target.
-    pub(crate) fn meter(&self, target: &Target) -> &RouteMeter {
+    pub(crate) fn meter<'a>(&'a self, target: &Target) -> &'a RouteMeter {
         let found = match target {
             Target::Api(api) => self.apis.get(*api as usize),
             Target::Action(tool, action) => self
@@ -101,7 +113,7 @@ impl Targets {
             );
         }
         if let Some(rest) = path.strip_prefix("/t/") {
-            return self.tool(rest, uri.query());
+            return self.tool(rest, uri);
         }
         match path {
             "/health" | "/ready" | "/live" | "/metrics" => return Target::Own,
@@ -115,12 +127,11 @@ impl Targets {
         if let Some((api, _)) = APIS.iter().find(|(_, known)| *known == path) {
             return Target::Api(*api);
         }
-        self.route(path, uri.query(), host)
-            .unwrap_or(Target::Unknown("nothing is configured for this path"))
+        self.route(uri, host).unwrap_or(Target::Unknown("nothing is configured for this path"))
     }
 
     /// `/t/{tool}/{action}`, or anything behind `/t/{tool}/` of a tool that has a place to pass it on to.
-    fn tool(&self, rest: &str, query: Option<&str>) -> Target {
+    fn tool(&self, rest: &str, uri: &Uri) -> Target {
         let Some((name, action)) = rest.split_once('/') else {
             return Target::Unknown("the path is not /t/{tool}/{action}");
         };
@@ -136,48 +147,53 @@ impl Targets {
         if tool.is_some_and(|tool| tool.action(first).is_some()) {
             return Target::Unknown("nothing is behind an action");
         }
-        let base = tool.and_then(|tool| tool.config.base_url.as_ref());
-        let to = base.and_then(|base| join(base, &format!("/{action}"), query));
-        match to {
+        let tool = tool.filter(|tool| tool.links.is_some());
+        match tool.and_then(|tool| join(&tool.prefix, &format!("/{action}"), uri)) {
             Some(to) => {
-                Target::Pass { tool: at, action: "proxy".to_owned(), meter: at, to, audit: true }
+                let action = Arc::clone(&self.proxy);
+                Target::Pass { tool: at, action, meter: at, to, audit: true }
             }
             None => Target::Unknown("the tool has no such action"),
         }
     }
 
-    fn route(&self, path: &str, query: Option<&str>, host: Option<&str>) -> Option<Target> {
+    fn route(&self, uri: &Uri, host: Option<&str>) -> Option<Target> {
+        let path = uri.path();
         let host = host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name));
-        let at = self.routes.iter().position(|(route, _)| {
-            let fits = route
+        let at = self.routes.iter().position(|Route { config, .. }| {
+            let fits = config
                 .host
                 .as_ref()
                 .is_none_or(|wanted| host.is_some_and(|host| host.eq_ignore_ascii_case(wanted)));
-            let rest = path.strip_prefix(&route.path);
+            let rest = path.strip_prefix(&config.path);
             let whole =
-                |rest: &str| route.path.ends_with('/') || rest.is_empty() || rest.starts_with('/');
+                |rest: &str| config.path.ends_with('/') || rest.is_empty() || rest.starts_with('/');
             fits && rest.is_some_and(whole)
         })?;
-        let (route, tool) = self.routes.get(at)?;
-        let rest = match route.strip {
-            true => path.strip_prefix(route.path.trim_end_matches('/')).unwrap_or(path),
+        let Route { config, tool, action } = self.routes.get(at)?;
+        let rest = match config.strip {
+            true => path.strip_prefix(config.path.trim_end_matches('/')).unwrap_or(path),
             false => path,
         };
-        let base = self.tools.get(*tool)?.config.base_url.as_ref()?;
         Some(Target::Pass {
             tool: *tool,
-            action: route.action.clone(),
+            action: Arc::clone(action),
             meter: self.tools.len() + at,
-            to: join(base, rest, query)?,
-            audit: route.audit,
+            to: join(&self.tools.get(*tool)?.prefix, rest, uri)?,
+            audit: config.audit,
         })
     }
 }
 
-fn join(base: &str, path: &str, query: Option<&str>) -> Option<Uri> {
+/// `path` behind `prefix`, with the query of `uri`.
+fn join(prefix: &str, path: &str, uri: &Uri) -> Option<Uri> {
+    if prefix.is_empty() && path == uri.path() {
+        return uri.path_and_query().cloned().map(Uri::from);
+    }
+    let query = uri.query();
     let mark = if query.is_some() { "?" } else { "" };
     let slash = if path.starts_with('/') { "" } else { "/" };
-    format!("{base}{slash}{path}{mark}{}", query.unwrap_or_default()).parse().ok()
+    format!("{prefix}{slash}{path}{mark}{}", query.unwrap_or_default()).parse().ok()
 }
 
 /// What one reader of paths takes for another path than the next one does: `.` and `..`, empty parts, a backslash, and encoded letters,
@@ -219,7 +235,7 @@ mod tests {
         assert_eq!(config.faults(), [""; 0]);
         let registry = Registry::new();
         let meters = Meters::new(&registry);
-        let tool = |it| Tool::new(it, &config.admission, &meters, &registry).unwrap();
+        let tool = |it| Tool::new(it, &config.admission, None, (&meters, &registry)).unwrap();
         Targets::new(config.tool.iter().map(tool).collect(), &config.route, &meters)
     }
 
@@ -232,10 +248,10 @@ mod tests {
         };
         assert_eq!(found("/t/mock/search", None), "Action(0, 0)");
         assert_eq!(found("/t/live/get?x=1", None), "Action(1, 0)");
-        assert_eq!(found("/t/live/a/b?x=1", None), "proxy http://127.0.0.1:9/v1/a/b?x=1");
-        assert_eq!(found("/files/a.txt?v=2", None), "proxy http://127.0.0.1:9/v1/a.txt?v=2");
-        assert_eq!(found("/files/old/b", None), "old http://127.0.0.1:9/v1/files/old/b");
-        assert_eq!(found("/any", Some("LIVE.example:80")), "proxy http://127.0.0.1:9/v1/any");
+        assert_eq!(found("/t/live/a/b?x=1", None), "proxy /v1/a/b?x=1");
+        assert_eq!(found("/files/a.txt?v=2", None), "proxy /v1/a.txt?v=2");
+        assert_eq!(found("/files/old/b", None), "old /v1/files/old/b");
+        assert_eq!(found("/any", Some("LIVE.example:80")), "proxy /v1/any");
         assert_eq!(found("/api/policies/17", None), "Api(Policy)");
         assert_eq!(found("/health", Some("live.example")), "Own");
         for path in ["/", "/any", "/t", "/t/", "/t/mock", "/t/mock/", "/t/mock/x", "/t/x/search"] {

@@ -1,9 +1,10 @@
 //! The door to a tool: a place at once, a short wait, or a refusal within milliseconds.
 //!
-//! While the queue empties now and then, who waits goes in order and may wait [`Patience::calm`]. When it has not been empty for that
-//! long, or somebody was refused within that time, work comes faster than it is done: then the newest goes first, for its client still
-//! waits, and nobody waits longer than [`Patience::pressed`]. (A queue that refusals emptied is not empty: a tool whose answers come in
-//! bursts would look calm at each of them.) Source: Maurer, "Fail at Scale", ACM Queue 13(8), 2015, after CoDel (Nichols and Jacobson 2012).
+//! While waits are short now and then, who waits goes in order and may wait [`Patience::calm`]. When for that long there was always
+//! somebody who had waited [`Patience::pressed`], or somebody was refused within that time, work comes faster than it is done: then the
+//! newest goes first, for its client still waits, and nobody waits longer than [`Patience::pressed`]. (A queue that refusals emptied is
+//! not calm: a tool whose answers come in bursts would look so at each of them.) Source: Maurer, "Fail at Scale", ACM Queue 13(8), 2015,
+//! after CoDel (Nichols and Jacobson 2012), which asks for the time in the queue as well, not for its length.
 //! Who waits with a lower priority goes after all with a higher one, and is the first to be turned away when the queue is full.
 
 use super::limiter::{Ending, Limiter};
@@ -17,9 +18,9 @@ use tokio::time::{Instant, timeout};
 /// How long a request may wait.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Patience {
-    /// While the queue empties now and then.
+    /// While waits are short now and then.
     pub(crate) calm: Duration,
-    /// When it does not.
+    /// When they are not; and how long a short one is.
     pub(crate) pressed: Duration,
 }
 
@@ -51,12 +52,14 @@ struct State {
     inside: usize,
     /// By priority, the longest waiting first.
     waiting: [VecDeque<Waiter>; 3],
-    last_empty: Instant,
+    /// When nobody had waited for long.
+    last_short: Instant,
     last_refused: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Waiter {
+    since: Instant,
     let_in: oneshot::Sender<()>,
 }
 
@@ -77,7 +80,7 @@ impl Door {
     pub(crate) fn new(limiter: Limiter, patience: Patience, most_waiting: usize) -> Arc<Self> {
         let now = Instant::now();
         let waiting = [const { VecDeque::new() }; 3];
-        let state = State { limiter, inside: 0, waiting, last_empty: now, last_refused: None };
+        let state = State { limiter, inside: 0, waiting, last_short: now, last_refused: None };
         Arc::new(Self { state: Mutex::new(state), patience, most_waiting, start: now })
     }
 
@@ -89,13 +92,12 @@ impl Door {
             if state.inside < state.limiter.limit() && state.waiting.iter().all(VecDeque::is_empty)
             {
                 state.inside += 1;
-                state.last_empty = now;
+                state.last_short = now;
                 return Ok(self.place(now));
             }
             state.limiter.is_full();
-            if state.waits() == 0 {
-                state.last_empty = now;
-            } else if state.waits() >= self.most_waiting && !state.make_room(priority) {
+            self.look(&mut state, now);
+            if state.waits() >= self.most_waiting && !state.make_room(priority) {
                 return Err(self.refuse(&mut state));
             }
             let patience = match self.is_pressed(&state, now) {
@@ -104,7 +106,7 @@ impl Door {
             };
             let (let_in, waiter) = oneshot::channel();
             if let Some(queue) = state.waiting.get_mut(priority as usize) {
-                queue.push_back(Waiter { let_in });
+                queue.push_back(Waiter { since: now, let_in });
             }
             (waiter, patience)
         };
@@ -125,7 +127,7 @@ impl Door {
 
     fn is_pressed(&self, state: &State, now: Instant) -> bool {
         let recent = |at: Instant| now.duration_since(at) < self.patience.calm;
-        state.last_refused.is_some_and(recent) || state.waits() > 0 && !recent(state.last_empty)
+        state.last_refused.is_some_and(recent) || state.waits() > 0 && !recent(state.last_short)
     }
 
     pub(crate) fn read(&self) -> DoorState {
@@ -135,6 +137,13 @@ impl Door {
             inside: state.inside,
             waiting: state.waits(),
             pressed: self.is_pressed(&state, Instant::now()),
+        }
+    }
+
+    /// Notes whether anybody has waited for long.
+    fn look(&self, state: &mut State, now: Instant) {
+        if state.oldest().is_none_or(|since| now.duration_since(since) < self.patience.pressed) {
+            state.last_short = now;
         }
     }
 
@@ -150,12 +159,10 @@ impl Door {
     }
 
     fn let_in(&self, state: &mut State, now: Instant) {
+        self.look(state, now);
         let pressed = self.is_pressed(state, now);
         while state.inside < state.limiter.limit() {
-            let Some(next) = state.next(pressed) else {
-                state.last_empty = now;
-                return;
-            };
+            let Some(next) = state.next(pressed) else { return };
             // One that waits no longer, or whose client went away, is passed over.
             if next.let_in.send(()).is_ok() {
                 state.inside += 1;
@@ -167,6 +174,16 @@ impl Door {
 impl State {
     fn waits(&self) -> usize {
         self.waiting.iter().map(VecDeque::len).sum()
+    }
+
+    /// Since when the longest has waited of those who still do.
+    fn oldest(&mut self) -> Option<Instant> {
+        for queue in &mut self.waiting {
+            while queue.front().is_some_and(|waiter| waiter.let_in.is_closed()) {
+                queue.pop_front();
+            }
+        }
+        self.waiting.iter().filter_map(|queue| Some(queue.front()?.since)).min()
     }
 
     fn next(&mut self, pressed: bool) -> Option<Waiter> {

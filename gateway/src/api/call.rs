@@ -154,7 +154,7 @@ async fn granted(
                 second,
             ));
         }
-        None => Served::new(call::make(call, &plane.client, &plane.faults).await?, "NONE"),
+        None => Served::new(call::make(call, &plane.faults).await?, "NONE"),
     };
     Ok(respond(&served, wish, caller, policy_age))
 }
@@ -236,7 +236,7 @@ async fn ask(
         return Ok(body);
     }
     tool.meter.miss.inc();
-    let body = call::make(call, &plane.client, &plane.faults).await?;
+    let body = call::make(call, &plane.faults).await?;
     plane.cache.put(key, body.clone(), ages);
     if let Some(second) = &plane.second
         && !ages.fresh.is_zero()

@@ -27,10 +27,10 @@ use crate::pressure::{self, Pressure};
 use crate::request::DataPlane;
 use crate::settings::{self, Settings};
 use crate::target::Targets;
-use crate::upstream::proxy::Client;
 use crate::upstream::tool::Tool;
 use crate::{GatewayConfig, GatewayError, lane, listener};
 use arc_swap::ArcSwap;
+use http::Uri;
 use parking_lot::Mutex;
 use platform::durable;
 use runtime::{Clock, Jitter, Stop, Tasks};
@@ -40,6 +40,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use telemetry::Registry;
+use tokio_rustls::TlsConnector;
 use tracing::{info, warn};
 
 /// Threads for components; one that blocks leaves the others one.
@@ -164,7 +165,11 @@ fn parts(
     let narrow = (&config.pressure, config.dir.clone(), config.max_connections);
     let pressure = Pressure::new(narrow, Arc::clone(&cache), Arc::clone(&directory), registry);
     let (audit, sink) = audit::open(&config.dir, config.database.max_journal_size.get());
-    let tool = |tool| Tool::new(tool, &config.admission, &meters, registry).map_err(setup);
+    let tls = tls_of_tools(config)?;
+    let tool = |tool| {
+        let meters = (&meters, registry);
+        Tool::new(tool, &config.admission, tls.as_ref(), meters).map_err(setup)
+    };
     let tools = config.tool.iter().map(tool).collect::<Result<_, _>>()?;
     let env = env.map(|path| EnvFile::new(path, clock));
     if let Some(file) = &env {
@@ -195,6 +200,16 @@ fn parts(
     })
 }
 
+/// Only if a tool needs it: reading the system's authorities takes time and memory.
+fn tls_of_tools(config: &GatewayConfig) -> Result<Option<TlsConnector>, GatewayError> {
+    let secure = |url: &String| url.parse::<Uri>().is_ok_and(|it| it.scheme_str() == Some("https"));
+    if !config.tool.iter().filter_map(|tool| tool.base_url.as_ref()).any(secure) {
+        return Ok(None);
+    }
+    let config = platform::tls::Tls::default().client_config()?;
+    Ok(Some(TlsConnector::from(Arc::new(config))))
+}
+
 fn plane(
     config: &GatewayConfig,
     parts: &Parts,
@@ -203,9 +218,6 @@ fn plane(
     registry: &Registry,
 ) -> Result<DataPlane, GatewayError> {
     let key = config.token_key_file.clone().unwrap_or_else(|| config.dir.join("token.key"));
-    let with_tls = |tool: &crate::ToolConfig| {
-        tool.base_url.as_ref().is_some_and(|url| url.starts_with("https:"))
-    };
     let management = manage::token_in(config.management_token_file.as_deref());
     let anonymous = Policy {
         id: String::new(),
@@ -217,7 +229,6 @@ fn plane(
     Ok(DataPlane {
         clock,
         targets: Targets::new(parts.tools.clone(), &config.route, &parts.meters),
-        client: Client::new(config.tool.iter().any(with_tls), parts.overload.len())?,
         meters: parts.meters.clone(),
         board: Arc::clone(&parts.board),
         overload: Arc::clone(&parts.overload),

@@ -76,10 +76,10 @@ pub struct TlsConfig {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdmissionConfig {
-    /// How long a request may wait for a tool while the queue empties now and then. Default 100 ms.
+    /// How long a request may wait for a tool while waits are short now and then. Default 100 ms.
     #[serde(with = "human_duration")]
     pub queue_time: Duration,
-    /// How long when it does not. Default 5 ms.
+    /// How long when they are not, and what is short. Default 5 ms.
     #[serde(with = "human_duration")]
     pub pressed_queue_time: Duration,
     /// Requests that wait for one tool at most. Default 256.

@@ -1,15 +1,15 @@
 //! A call of a tool: breaker → door → attempts, all within its time. Only what reads is tried again, and only within the budget.
 
 use super::mock;
+use super::proxy::Upload;
 use super::tool::{Action, Tool};
 use crate::admit::limiter::Ending;
 use crate::chaos::fault::{Broken, Faults};
 use crate::env::Flags;
 use crate::meters::Outcome;
-use crate::upstream::proxy::Client;
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use runtime::{Backoff, Jitter};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,11 +62,7 @@ pub(crate) struct Call {
 }
 
 /// Makes the call; gives the tool's answer as JSON text.
-pub(crate) async fn make(
-    mut call: Call,
-    client: &Client,
-    faults: &Faults,
-) -> Result<Bytes, CallError> {
+pub(crate) async fn make(mut call: Call, faults: &Faults) -> Result<Bytes, CallError> {
     let tool = Arc::clone(&call.tool);
     let Some(action) = tool.actions.get(call.action) else {
         return Err(CallError::Failed("no such action".to_owned()));
@@ -75,7 +71,7 @@ pub(crate) async fn make(
     tool.budget.call();
     let mut attempt = 1;
     loop {
-        let outcome = one(&mut call, &tool, action, client, faults, deadline).await;
+        let outcome = one(&mut call, &tool, action, faults, deadline).await;
         let Err(error) = &outcome else { return outcome };
         let transient = matches!(error, CallError::Failed(_));
         attempt += 1;
@@ -96,13 +92,12 @@ async fn one(
     call: &mut Call,
     tool: &Arc<Tool>,
     action: &Action,
-    client: &Client,
     faults: &Faults,
     deadline: Instant,
 ) -> Result<Bytes, CallError> {
     let (ticket, mut place) = tool.enter(call.flags.breakers).await?;
     let start = Instant::now();
-    let answer = timeout_at(deadline, attempt(call, tool, action, client, faults)).await;
+    let answer = timeout_at(deadline, attempt(call, tool, action, faults)).await;
     tool.meter.seconds.observe(start.elapsed().as_secs_f64());
     let answer = answer.unwrap_or(Err(Failure::Late));
     let (outcome, ending) = match &answer {
@@ -138,14 +133,13 @@ async fn attempt(
     call: &mut Call,
     tool: &Tool,
     action: &Action,
-    client: &Client,
     faults: &Faults,
 ) -> Result<Bytes, Failure> {
     let Some(hit) = faults.draw(&tool.config.name) else {
-        return sound(call, tool, action, client).await;
+        return sound(call, tool, action).await;
     };
     hit.before(call.jitter.unit()).await?;
-    let answer = sound(call, tool, action, client).await?;
+    let answer = sound(call, tool, action).await?;
     hit.after(answer.len()).await?;
     Ok(answer)
 }
@@ -160,13 +154,8 @@ impl From<Broken> for Failure {
 }
 
 /// An attempt that no fault on purpose meets.
-async fn sound(
-    call: &mut Call,
-    tool: &Tool,
-    action: &Action,
-    client: &Client,
-) -> Result<Bytes, Failure> {
-    let Some(url) = action.url.as_ref().filter(|_| !call.flags.mock) else {
+async fn sound(call: &mut Call, tool: &Tool, action: &Action) -> Result<Bytes, Failure> {
+    let Some(links) = tool.links.as_ref().filter(|_| !call.flags.mock) else {
         let chaos = call.flags.chaos;
         let (name, received) = (&action.config.name, call.params.len());
         let answer = mock::answer(&tool.config, name, received, chaos, &mut call.jitter).await;
@@ -174,17 +163,17 @@ async fn sound(
     };
     let mut request = Request::builder().method(action.method.clone());
     request = match &call.query {
-        Some(query) => request.uri(format!("{url}?{query}")),
-        None => request.uri(url.clone()).header(header::CONTENT_TYPE, "application/json"),
+        Some(query) => request.uri(format!("{}?{query}", action.path)),
+        None => request.uri(action.path.clone()).header(header::CONTENT_TYPE, "application/json"),
     };
     if let Some(credential) = &call.credential {
         request = request.header(header::AUTHORIZATION, format!("Bearer {credential}"));
     }
     let body = if call.query.is_some() { Bytes::new() } else { call.params.clone() };
     let request = request
-        .body(Full::new(body))
+        .body(Upload::whole(body))
         .map_err(|error| Failure::Refused(400, format!("the request cannot be made: {error}")))?;
-    let answer = client.send(request).await.map_err(Failure::Unreachable)?;
+    let answer = links.ask(request).await.map_err(Failure::Unreachable)?;
     let status = answer.status();
     let body = Limited::new(answer.into_body(), LARGEST).collect().await;
     let body = body.map_err(|error| Failure::Failed(format!("its answer broke off: {error}")))?;

@@ -3,25 +3,19 @@
 use super::tool::Tool;
 use crate::admit::limiter::Ending;
 use crate::body::{Body, BodyError};
-use crate::lane;
 use crate::meters::Outcome;
 use crate::request::InFlight;
 use crate::upstream::call::CallError;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response, Uri};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 /// Between neighbours only (RFC 9110, section 7.6.1).
@@ -35,84 +29,8 @@ const HOP: [HeaderName; 8] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
-/// Idle connections to one tool are closed after this.
-const IDLE: Duration = Duration::from_secs(30);
-/// Idle connections kept to one tool.
-const KEPT: usize = 64;
-
-type Sent = UnsyncBoxBody<Bytes, BodyError>;
-type Pool<C> = hyper_util::client::legacy::Client<C, Sent>;
-
-/// Connections to tools, apart for each thread of the data plane.
-#[derive(Debug)]
-pub(crate) struct Client(Vec<Pools>);
-
-#[derive(Debug)]
-struct Pools {
-    plain: Pool<HttpConnector>,
-    tls: Option<Pool<HttpsConnector<HttpConnector>>>,
-}
-
-impl Client {
-    /// With TLS only if a tool needs it: reading the system's authorities takes time and memory.
-    pub(crate) fn new(with_tls: bool, threads: usize) -> Result<Self, platform::PlatformError> {
-        (0..threads.max(1)).map(|_| Pools::new(with_tls)).collect::<Result<_, _>>().map(Self)
-    }
-
-    fn here(&self) -> Option<&Pools> {
-        self.0.get(lane::here()).or(self.0.first())
-    }
-
-    /// Sends what is there whole.
-    pub(crate) async fn send(
-        &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, String> {
-        self.pass(request.map(|body| body.map_err(|never| match never {}).boxed_unsync())).await
-    }
-
-    async fn pass(&self, request: Request<Sent>) -> Result<Response<Incoming>, String> {
-        let Some(pools) = self.here() else { return Err("no connections".to_owned()) };
-        let answer = match (&pools.tls, request.uri().scheme_str()) {
-            (Some(tls), Some("https")) => tls.request(request).await,
-            _ => pools.plain.request(request).await,
-        };
-        answer.map_err(|error| {
-            let source = std::error::Error::source(&error).map(ToString::to_string);
-            source.unwrap_or_else(|| error.to_string())
-        })
-    }
-}
-
-impl Pools {
-    fn new(with_tls: bool) -> Result<Self, platform::PlatformError> {
-        let mut builder = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
-        builder.pool_idle_timeout(IDLE).pool_max_idle_per_host(KEPT);
-        builder.pool_timer(TokioTimer::new()).timer(TokioTimer::new());
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_secs(3)));
-        let plain = builder.build(connector.clone());
-        let tls = match with_tls {
-            false => None,
-            true => {
-                connector.enforce_http(false);
-                let config = platform::tls::Tls::default().client_config()?;
-                let connector = hyper_rustls::HttpsConnectorBuilder::new()
-                    .with_tls_config(config)
-                    .https_or_http()
-                    .enable_http1()
-                    .wrap_connector(connector);
-                Some(builder.build(connector))
-            }
-        };
-        Ok(Self { plain, tls })
-    }
-}
-
 /// Passes a request on to `tool` and its answer back.
 pub(crate) async fn pass(
-    client: &Client,
     tool: &Arc<Tool>,
     request: Request<Upload>,
     target: Uri,
@@ -120,12 +38,15 @@ pub(crate) async fn pass(
     in_flight: InFlight,
     breakers: bool,
 ) -> Result<Response<Body>, CallError> {
+    let Some(links) = &tool.links else {
+        return Err(CallError::Failed("it has no base_url".to_owned()));
+    };
     let (ticket, mut place) = tool.enter(breakers).await?;
     let with_http_2 = request.version() == http::Version::HTTP_2;
     let uploaded = Arc::clone(&request.body().uploaded);
     let request = forwarded(request, target, peer);
     let start = Instant::now();
-    let answer = timeout(tool.config.timeout, client.pass(request)).await;
+    let answer = timeout(tool.config.timeout, links.ask(request)).await;
     tool.meter.seconds.observe(start.elapsed().as_secs_f64());
     let outcome = match &answer {
         Ok(Ok(answer)) if answer.status().as_u16() < 500 => Outcome::Good,
@@ -160,7 +81,7 @@ pub(crate) async fn pass(
 }
 
 /// The request as the tool gets it.
-fn forwarded(request: Request<Upload>, target: Uri, peer: IpAddr) -> Request<Sent> {
+fn forwarded(request: Request<Upload>, target: Uri, peer: IpAddr) -> Request<Upload> {
     let (mut head, body) = request.into_parts();
     let authority = head.uri.authority().and_then(|it| HeaderValue::from_str(it.as_str()).ok());
     let host = head.headers.remove(header::HOST).or(authority);
@@ -182,7 +103,7 @@ fn forwarded(request: Request<Upload>, target: Uri, peer: IpAddr) -> Request<Sen
     }
     head.uri = target;
     head.version = http::Version::HTTP_11;
-    Request::from_parts(head, body.boxed_unsync())
+    Request::from_parts(head, body)
 }
 
 /// A client's body: there already, or on its way; it tells when all of it is.

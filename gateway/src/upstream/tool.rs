@@ -3,6 +3,7 @@
 use super::breaker::{Breaker, Ticket};
 use super::budget::Budget;
 use super::call::CallError;
+use super::link::Links;
 use crate::admit::limiter::Limiter;
 use crate::admit::queue::{Door, Patience, Place};
 use crate::cache::store::Ages;
@@ -12,6 +13,7 @@ use http::{Method, Uri};
 use model::MetricKind;
 use std::sync::Arc;
 use telemetry::Registry;
+use tokio_rustls::TlsConnector;
 use tracing::warn;
 
 /// Calls at once that a tool gets before anything is known of it.
@@ -21,6 +23,10 @@ const FIRST: usize = 20;
 #[derive(Debug)]
 pub(crate) struct Tool {
     pub(crate) config: ToolConfig,
+    /// None for a mock.
+    pub(crate) links: Option<Links>,
+    /// The path of `base_url`, without a / at its end.
+    pub(crate) prefix: String,
     pub(crate) actions: Vec<Action>,
     pub(crate) door: Arc<Door>,
     pub(crate) breaker: Breaker,
@@ -33,8 +39,8 @@ pub(crate) struct Tool {
 pub(crate) struct Action {
     pub(crate) config: ActionConfig,
     pub(crate) method: Method,
-    /// `base_url` and path; none for a mock.
-    pub(crate) url: Option<Uri>,
+    /// The path of `base_url`, and its own.
+    pub(crate) path: Uri,
     /// How long its answers are kept; none if not at all.
     pub(crate) ages: Option<Ages>,
     pub(crate) meter: RouteMeter,
@@ -51,27 +57,29 @@ impl Tool {
     pub(crate) fn new(
         config: &ToolConfig,
         admission: &AdmissionConfig,
-        meters: &Meters,
-        registry: &Registry,
+        tls: Option<&TlsConnector>,
+        (meters, registry): (&Meters, &Registry),
     ) -> Result<Arc<Self>, String> {
+        let place = format!("gateway.tool {:?}", config.name);
+        let base = config.base_url.as_ref().map(|url| url.parse::<Uri>()).transpose();
+        let base = base.map_err(|error| format!("{place}: base_url is no URL: {error}"))?;
+        let links = base.as_ref().map(|base| Links::new(base, tls)).transpose();
+        let links = links.map_err(|error| format!("{place}: base_url: {error}"))?;
+        let prefix =
+            base.map_or(String::new(), |base| base.path().trim_end_matches('/').to_owned());
         let limiter = Limiter::new(1, FIRST, config.max_concurrency);
         let patience =
             Patience { calm: admission.queue_time, pressed: admission.pressed_queue_time };
         let actions = config.actions.iter().map(|action| {
-            let url = config.base_url.as_ref().map(|base| format!("{base}{}", action.path));
-            let url = url.map(|url| {
-                url.parse::<Uri>().map_err(|error| {
-                    format!(
-                        "gateway.tool {:?} action {:?}: {url:?} is no URL: {error}",
-                        config.name, action.name
-                    )
-                })
+            let path = format!("{prefix}{}", action.path);
+            let path = path.parse::<Uri>().map_err(|error| {
+                format!("{place} action {:?}: {path:?} is no path: {error}", action.name)
             });
             let name = format!("/t/{}/{}", config.name, action.name);
             let kept = action.fresh.max(action.stale) > std::time::Duration::ZERO;
             Ok(Action {
                 method: action.method.parse().unwrap_or(Method::POST),
-                url: url.transpose()?,
+                path: path?,
                 ages: kept.then_some(Ages { fresh: action.fresh, stale: action.stale }),
                 meter: meters.route(&name),
                 config: action.clone(),
@@ -83,6 +91,8 @@ impl Tool {
             breaker: Breaker::default(),
             budget: Budget::default(),
             meter: meters.tool(&config.name),
+            links,
+            prefix,
             config: config.clone(),
         });
         tool.expose(registry);

@@ -1,0 +1,421 @@
+//! Connections to one tool: kept while idle for a little, apart for each thread of the data plane, and driven by whoever waits for an
+//! answer. A connection with a task of its own costs some wake-ups a request more than the request itself.
+
+use super::proxy::Upload;
+use crate::lane;
+use bytes::Bytes;
+use futures_util::task::noop_waker_ref;
+use http::header::{self, HeaderValue};
+use http::{Request, Response, Uri};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::client::conn::http1::{Connection, SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use rustls::pki_types::ServerName;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// How often idle connections are looked through; those that the tool has closed go then.
+const SWEEP: Duration = Duration::from_secs(5);
+/// One that was idle at so many looks in a row is closed.
+const IDLE: u8 = 6;
+/// Idle connections kept, for each thread.
+const KEPT: usize = 64;
+/// For a connection to be made.
+const CONNECT: Duration = Duration::from_secs(3);
+
+trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
+
+/// The connections to one tool, and how more are made.
+pub(crate) struct Links {
+    host: String,
+    port: u16,
+    /// `Host` of each request.
+    authority: HeaderValue,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    shelves: Vec<Arc<Mutex<Shelf>>>,
+}
+
+/// Idle connections of one thread, those idle longest first.
+#[derive(Default)]
+struct Shelf {
+    links: Vec<Link>,
+    /// Whether somebody looks through them.
+    swept: bool,
+}
+
+/// One connection.
+struct Link {
+    sender: SendRequest<Upload>,
+    /// None when it is over; dropped then, for a request that waits in it comes back only so.
+    connection: Option<Connection<TokioIo<Box<dyn Socket>>, Upload>>,
+    /// Looks since it was used.
+    looks: u8,
+}
+
+/// Why a connection gave no answer, and the request where nothing of it was sent.
+struct Unanswered {
+    words: String,
+    unsent: Option<Box<Request<Upload>>>,
+}
+
+impl Links {
+    /// To the host of `base`, with `tls` where that begins with `https`.
+    pub(crate) fn new(base: &Uri, tls: Option<&TlsConnector>) -> Result<Self, String> {
+        let unfit = |error: &dyn std::fmt::Display| format!("{base}: {error}");
+        let authority = base.authority().ok_or_else(|| unfit(&"no host"))?;
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        let secure = base.scheme_str() == Some("https");
+        let tls = match tls.filter(|_| secure) {
+            Some(tls) => {
+                let name = ServerName::try_from(host.clone()).map_err(|error| unfit(&error))?;
+                Some((tls.clone(), name))
+            }
+            None if secure => return Err(unfit(&"no TLS")),
+            None => None,
+        };
+        Ok(Self {
+            port: authority.port_u16().unwrap_or(if secure { 443 } else { 80 }),
+            authority: HeaderValue::from_str(authority.as_str()).map_err(|error| unfit(&error))?,
+            shelves: (0..lane::count()).map(|_| Arc::default()).collect(),
+            host,
+            tls,
+        })
+    }
+
+    /// Sends a request, the URI of which is path and query alone. Of an idle connection that the tool had closed the request comes back
+    /// and goes over another one.
+    pub(crate) async fn ask(
+        &self,
+        mut request: Request<Upload>,
+    ) -> Result<Response<Answer>, String> {
+        request.headers_mut().insert(header::HOST, self.authority.clone());
+        let Some(shelf) = self.shelves.get(lane::here()).or(self.shelves.first()) else {
+            return Err("no connections".to_owned());
+        };
+        loop {
+            let kept = poll_fn(|context| Poll::Ready(take(shelf, context))).await;
+            let was_kept = kept.is_some();
+            let mut link = match kept {
+                Some(link) => link,
+                None => self.connect().await?,
+            };
+            match link.ask(request).await {
+                Ok(answer) => {
+                    return Ok(answer.map(|body| Answer::new(body, link, shelf)));
+                }
+                Err(Unanswered { unsent: Some(again), .. }) if was_kept => request = *again,
+                Err(Unanswered { words, .. }) => return Err(words),
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Link, String> {
+        let connecting = async {
+            let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
+            socket.set_nodelay(true)?;
+            std::io::Result::Ok(match &self.tls {
+                None => Box::new(socket) as Box<dyn Socket>,
+                Some((tls, name)) => Box::new(tls.connect(name.clone(), socket).await?),
+            })
+        };
+        let socket = match timeout(CONNECT, connecting).await {
+            Ok(socket) => socket.map_err(|error| format!("no connection: {error}"))?,
+            Err(_) => return Err(format!("no connection within {CONNECT:?}")),
+        };
+        let made = handshake(TokioIo::new(socket)).await;
+        let (sender, connection) = made.map_err(|error| error.to_string())?;
+        Ok(Link { sender, connection: Some(connection), looks: 0 })
+    }
+}
+
+impl Link {
+    fn drive(&mut self, context: &mut Context<'_>) {
+        drive(&mut self.connection, context);
+    }
+
+    async fn ask(&mut self, request: Request<Upload>) -> Result<Response<Incoming>, Unanswered> {
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let connection = &mut self.connection;
+        let answer = poll_fn(|context| {
+            drive(connection, context);
+            answer.as_mut().poll(context)
+        });
+        answer.await.map_err(|mut error| {
+            let unsent = error.take_message().map(Box::new);
+            let error = error.into_error();
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            Unanswered { words: source.unwrap_or_else(|| error.to_string()), unsent }
+        })
+    }
+
+    /// Whether another request may go over it.
+    fn is_free(&self) -> bool {
+        self.connection.is_some() && self.sender.is_ready()
+    }
+}
+
+/// Reads and writes what can be.
+fn drive<F: Future + Unpin>(connection: &mut Option<F>, context: &mut Context<'_>) {
+    if let Some(open) = connection
+        && Pin::new(open).poll(context).is_ready()
+    {
+        *connection = None;
+    }
+}
+
+/// The connection that was used last, if it is still there.
+fn take(shelf: &Mutex<Shelf>, context: &mut Context<'_>) -> Option<Link> {
+    let mut shelf = shelf.lock();
+    loop {
+        let mut link = shelf.links.pop()?;
+        link.drive(context);
+        if link.is_free() {
+            return Some(link);
+        }
+    }
+}
+
+fn put(shelf: &Arc<Mutex<Shelf>>, mut link: Link) {
+    // Nobody waits for it; it must not wake who used it last.
+    link.drive(&mut Context::from_waker(noop_waker_ref()));
+    link.looks = 0;
+    let mut kept = shelf.lock();
+    if !link.is_free() || kept.links.len() >= KEPT {
+        return;
+    }
+    kept.links.push(link);
+    if !std::mem::replace(&mut kept.swept, true) {
+        let shelf = Arc::downgrade(shelf);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                let Some(shelf) = shelf.upgrade() else { return };
+                let mut kept = shelf.lock();
+                kept.links.retain_mut(|link| {
+                    link.drive(&mut Context::from_waker(noop_waker_ref()));
+                    link.looks += 1;
+                    link.is_free() && link.looks < IDLE
+                });
+                if kept.links.is_empty() {
+                    kept.swept = false;
+                    return;
+                }
+            }
+        });
+    }
+}
+
+impl std::fmt::Debug for Links {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Links({:?})", self.authority)
+    }
+}
+
+/// The body of an answer, which moves the connection that it comes over. At its end the connection is kept for others; a body that is
+/// dropped before closes it.
+pub(crate) struct Answer {
+    body: Incoming,
+    link: Option<Link>,
+    shelf: Arc<Mutex<Shelf>>,
+}
+
+impl Answer {
+    fn new(body: Incoming, link: Link, shelf: &Arc<Mutex<Shelf>>) -> Self {
+        let mut answer = Self { body, link: Some(link), shelf: Arc::clone(shelf) };
+        answer.keep_link_at_end();
+        answer
+    }
+
+    fn keep_link_at_end(&mut self) {
+        if self.body.is_end_stream()
+            && let Some(link) = self.link.take()
+        {
+            put(&self.shelf, link);
+        }
+    }
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut frame = Pin::new(&mut self.body).poll_frame(context);
+        if frame.is_pending()
+            && let Some(link) = &mut self.link
+        {
+            link.drive(context);
+            frame = Pin::new(&mut self.body).poll_frame(context);
+        }
+        match &frame {
+            Poll::Ready(Some(Err(_))) => self.link = None,
+            Poll::Ready(None) => {
+                if let Some(link) = self.link.take() {
+                    put(&self.shelf, link);
+                }
+            }
+            Poll::Ready(Some(Ok(_))) => self.keep_link_at_end(),
+            Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.body.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// A tool that answers each connection's requests with `answer`, closes after `most` of them, and counts connections begun and open.
+    struct Tool {
+        links: Links,
+        begun: Arc<AtomicUsize>,
+        open: Arc<AtomicUsize>,
+    }
+
+    async fn tool(answer: &'static str, most: usize) -> Tool {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base: Uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let (begun, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let counts = (Arc::clone(&begun), Arc::clone(&open));
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                counts.0.fetch_add(1, Ordering::Relaxed);
+                counts.1.fetch_add(1, Ordering::Relaxed);
+                let open = Arc::clone(&counts.1);
+                tokio::spawn(async move {
+                    let mut asked = Vec::new();
+                    for _ in 0..most {
+                        while !asked.ends_with(b"\r\n\r\n") {
+                            if socket.read_buf(&mut asked).await.is_ok_and(|n| n > 0) {
+                                continue;
+                            }
+                            open.fetch_sub(1, Ordering::Relaxed);
+                            return;
+                        }
+                        asked.clear();
+                        socket.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                    drop(socket);
+                    open.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+        });
+        Tool { links: Links::new(&base, None).unwrap(), begun, open }
+    }
+
+    impl Tool {
+        async fn ask(&self) -> Result<Bytes, String> {
+            let request = Request::get("/x?y=1").body(Upload::whole(Bytes::new())).unwrap();
+            let answer = self.links.ask(request).await?;
+            Ok(answer.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes())
+        }
+
+        fn begun(&self) -> usize {
+            self.begun.load(Ordering::Relaxed)
+        }
+
+        async fn open_becomes(&self, number: usize) {
+            while self.open.load(Ordering::Relaxed) != number {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    const WHOLE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    const PIECES: &str =
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n";
+    const NOTHING: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
+    #[tokio::test]
+    async fn one_connection_serves_one_request_after_another() {
+        for (answer, body) in [(WHOLE, "ok"), (PIECES, "ok"), (NOTHING, "")] {
+            let tool = tool(answer, usize::MAX).await;
+            for _ in 0..20 {
+                assert_eq!(tool.ask().await.unwrap(), body);
+            }
+            assert_eq!(tool.begun(), 1, "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_tool_closed_costs_no_request() {
+        let tool = tool(WHOLE, 1).await;
+        for _ in 0..50 {
+            assert_eq!(tool.ask().await.unwrap(), "ok");
+        }
+        assert_eq!(tool.begun(), 50);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_read_to_its_end_ends_its_connection() {
+        let tool = tool("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbegun", 2).await;
+        let request = Request::get("/").body(Upload::whole(Bytes::new())).unwrap();
+        let mut answer = tool.links.ask(request).await.unwrap();
+        assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), "begun");
+        drop(answer);
+        tool.open_becomes(0).await;
+        assert!(tool.links.shelves.iter().all(|shelf| shelf.lock().links.is_empty()));
+    }
+
+    #[tokio::test]
+    async fn no_answer_is_told_as_such() {
+        let silent = tool("", 1).await; // closes when it was asked
+        assert!(silent.ask().await.unwrap_err().contains("closed"));
+        let none: Uri = "http://127.0.0.1:1".parse().unwrap();
+        let none = Links::new(&none, None).unwrap();
+        let request = Request::get("/").body(Upload::whole(Bytes::new())).unwrap();
+        assert!(none.ask(request).await.unwrap_err().starts_with("no connection: "));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_connections_are_closed_after_half_a_minute_and_those_in_use_kept() {
+        let second = || tokio::time::advance(Duration::from_secs(1));
+        let tool = tool(WHOLE, usize::MAX).await;
+        for _ in 0..5 {
+            tool.ask().await.unwrap();
+            for _ in 0..20 {
+                second().await;
+            }
+        }
+        assert_eq!(tool.begun(), 1);
+        let mut seconds = 20;
+        while tool.open.load(Ordering::Relaxed) > 0 {
+            second().await;
+            seconds += 1;
+        }
+        assert!((25..40).contains(&seconds), "{seconds}");
+        let shelf = tool.links.shelves[0].lock();
+        assert!(shelf.links.is_empty() && !shelf.swept);
+    }
+}
