@@ -96,9 +96,12 @@ fn recovery(verdict: &mut Verdict, it: &Measured, faults: &[Fault]) {
         .collect();
     let slowest =
         transient.iter().filter_map(|it| it.event.as_ref()?.recovery_seconds).fold(0.0, f64::max);
+    let away: f64 = outages.iter().map(|it| it.seconds).sum();
     let mut found = format!(
-        "{} faults; longest outage seen from outside {longest:.1} s, slowest recovery after a fault {slowest:.1} s",
-        transient.len()
+        "{} faults; healthy {:.2} % of the time seen from outside, {} outages, the longest {longest:.1} s; slowest recovery after a fault {slowest:.1} s",
+        transient.len(),
+        100.0 * (1.0 - away / it.seconds.max(1.0)),
+        outages.len()
     );
     if !bad.is_empty() {
         found += &format!("; not recovered: {}", bad.join("; "));
@@ -384,7 +387,32 @@ async fn series(
         let words = format!("{n} restarts of components, the data plane went on");
         verdict.judge("R4.4", n >= 1.0, words, "at least 1", sql);
     }
+    remediation(verdict, it, monitor).await;
     trends(verdict, it, stack, monitor).await;
+}
+
+/// What the monitor did about findings, and whether it helped.
+async fn remediation(verdict: &mut Verdict, it: &Measured, monitor: &MonitorClient) {
+    let sql = format!(
+        "SELECT runbook, step, step_outcome, count(*) AS n FROM remediations WHERE step IS NOT NULL AND began > TIMESTAMP '{}' GROUP BY runbook, step, step_outcome ORDER BY runbook, step, step_outcome",
+        it.began
+    );
+    let Ok(rows) = monitor.rows(&sql).await else {
+        return verdict.skip("R8.4", "the remediations could not be asked");
+    };
+    let text = |row: &serde_json::Map<String, Value>, name: &str| {
+        row.get(name).map_or(String::new(), |it| it.as_str().map_or(it.to_string(), str::to_owned))
+    };
+    let steps = rows.iter().map(|row| {
+        let cell = |name| text(row, name);
+        format!("{} x {} of {}: {}", cell("n"), cell("step"), cell("runbook"), cell("step_outcome"))
+    });
+    let steps: Vec<String> = steps.collect();
+    if steps.is_empty() {
+        return verdict.skip("R8.4", "no finding called for a remedy");
+    }
+    let helped = rows.iter().any(|row| text(row, "step_outcome") == "helped");
+    verdict.judge("R8.4", helped, steps.join(", "), "a step helped", sql);
 }
 
 /// What they show of the whole run.

@@ -216,7 +216,7 @@ command = {monitor_command}
 [[alerts.receiver]]
 name = "burnin"
 webhook = {{ url = "{receiver}" }}
-[chaos]
+{runbooks}[chaos]
 {chaos}budget = 3
 [watchdog]
 dir = {logs}
@@ -230,6 +230,7 @@ probe = "http://{monitor}/live"
 [[watchdog.child]]
 name = "gateway"
 {child}"#,
+        runbooks = runbooks(args),
         gateway_dir = path("gateway"),
         store = path("monitor"),
         logs = path("logs"),
@@ -279,4 +280,40 @@ fn child(dir: &Path, args: &BurninArgs, ports: &Ports, program: &str) -> String 
             words.join(", ")
         )
     }
+}
+
+/// What the monitor does about a gateway that leaks or is at its end of speed: ours is eased first, another one can only be restarted. In a
+/// control nobody helps, so that its defect shows.
+fn runbooks(args: &BurninArgs) -> String {
+    if args.control.is_some() {
+        return String::new();
+    }
+    let ease = if args.target.is_some() {
+        ""
+    } else {
+        r#"[[alerts.runbook.step]]
+name = "cleanup"
+callback = { url = "http://{{ $labels.instance }}/admin/cleanup" }
+measure = 'process_resident_memory_bytes{process="gateway"}'
+verify = 'process_resident_memory_bytes{process="gateway"} < 0.8 * {{ $before }}'
+within = "15s"
+"#
+    };
+    let rest = r#"[[alerts.runbook.step]]
+name = "restart"
+restart = "gateway"
+within = "40s"
+[[alerts.runbook.step]]
+name = "call"
+page = ["burnin"]
+"#;
+    let runbook = |name: &str, alert: &str, agree: &str, steps: &str| {
+        format!(
+            "[[alerts.runbook]]\nname = \"{name}\"\nmatchers = 'alertname=\"{alert}\", job=\"gateway\"'\nagree = ['{agree}']\ncooldown = \"1m\"\nmax_alerts = 4\nmax_per_hour = 30\n{steps}"
+        )
+    };
+    let grown = "process_resident_memory_bytes{process=\"gateway\"} > 2e8";
+    let busy = "rate(process_cpu_seconds_total{process=\"gateway\"}[15s]) > 0.8";
+    runbook("gateway-memory", "Leak", grown, &format!("{ease}{rest}"))
+        + &runbook("gateway-saturated", "Saturation", busy, rest)
 }

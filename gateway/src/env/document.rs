@@ -331,7 +331,7 @@ fn write_value(value: &str, old: Option<char>) -> String {
     match had {
         None if bare => value.to_owned(),
         Some(quote @ ('\'' | '`')) if literal(quote) => format!("{quote}{value}{quote}"),
-        Some('"') if !value.contains(['$', '\\']) => escaped(value, true),
+        Some('"') if !value.contains(['$', '\\', '"']) => escaped(value, true),
         _ if literal('\'') => format!("'{value}'"),
         _ => escaped(value, had == Some('"')),
     }
