@@ -20,10 +20,10 @@ const QUEUE: usize = 1_024;
 const MOST: usize = 64;
 
 thread_local! {
-    static HERE: Cell<usize> = const { Cell::new(0) };
+    static HERE: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// The number of this thread among those of the data plane; 0 elsewhere.
+/// The number of this thread among those of the data plane; past all of them elsewhere.
 pub(crate) fn here() -> usize {
     HERE.get()
 }

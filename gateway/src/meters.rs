@@ -48,7 +48,7 @@ impl Meters {
             ),
             cache: counters(
                 "gateway_cache_total",
-                "Cacheable requests, by tool and result.",
+                "Cacheable requests, and answers fetched ahead, by tool and result.",
                 ["tool", "result"],
             ),
             shed: registry.counters(
@@ -92,6 +92,7 @@ impl Meters {
             stale: cache("stale"),
             miss: cache("miss"),
             joined: cache("joined"),
+            warmed: cache("warmed"),
         }
     }
 }
@@ -167,6 +168,7 @@ pub(crate) struct ToolMeter {
     pub(crate) stale: Counter,
     pub(crate) miss: Counter,
     pub(crate) joined: Counter,
+    pub(crate) warmed: Counter,
 }
 
 impl ToolMeter {

@@ -10,6 +10,7 @@ use crate::body::Body;
 use crate::cache::flight::Flights;
 use crate::cache::second::Second;
 use crate::cache::store::Cache;
+use crate::cache::warmer::Orders;
 use crate::chaos::fault::{Broken, Faults};
 use crate::config::Permission;
 use crate::database::audit::Audit;
@@ -59,6 +60,7 @@ pub(crate) struct DataPlane {
     pub(crate) audit: Audit,
     pub(crate) cache: Arc<Cache>,
     pub(crate) second: Option<Arc<Second>>,
+    pub(crate) orders: Orders,
     pub(crate) flights: Flights<Result<Bytes, CallError>>,
     pub(crate) settings: Arc<ArcSwap<Settings>>,
     pub(crate) faults: Arc<Faults>,

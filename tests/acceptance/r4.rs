@@ -124,6 +124,29 @@ fn r4_2_without_its_postgresql_it_serves_what_it_knows_and_returns_by_itself() {
 }
 
 #[test]
+fn what_is_asked_for_again_and_again_is_fetched_before_it_is_too_old() {
+    let asked = std::sync::atomic::AtomicU32::new(0);
+    let upstream = Upstream::start(move |_| {
+        answer(&json!({ "n": asked.fetch_add(1, Ordering::SeqCst) }).to_string())
+    });
+    let dir = TempDir::new().unwrap();
+    let tool = tool(&upstream.url(), "", ", fresh = \"2s\", stale = \"10m\"");
+    let gateway = Gateway::start(dir.path(), &format!("anonymous = [\"live:get\"]\n{tool}"));
+    let mut last = None;
+    // Another answer than before, and nobody waited for the tool: it was fetched meanwhile.
+    wait_for("a fresh answer that nobody waited for", || {
+        let got = ask(&gateway.data, "POST", "/t/live/get", "", "{\"q\":1}").unwrap();
+        let hit = got.header("x-cache") == Some("HIT");
+        let n = got.json()["data"]["n"].as_u64().unwrap();
+        let before = last.replace((hit, n));
+        (hit && before.is_some_and(|before| before.1 != n && before.0)).then_some(())
+    });
+    wait_for("its count", || {
+        (gateway.metric("gateway_cache_total{result=\"warmed\"") >= 1.0).then_some(())
+    });
+}
+
+#[test]
 fn r4_2_a_gateway_that_starts_without_its_database_knows_the_policies_of_before() {
     let dir = TempDir::new().unwrap();
     let mut postgres = Postgres::start(dir.path());

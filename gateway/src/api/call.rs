@@ -188,6 +188,9 @@ async fn through_cache(
         let (counter, from) =
             if fresh { (&tool.meter.hit, "HIT") } else { (&tool.meter.stale, "STALE") };
         counter.inc();
+        if found.ageing && !call.narrow {
+            warm(plane, call, key, ages);
+        }
         return Ok(serve(found, from));
     }
     if cache_only {
@@ -199,7 +202,7 @@ async fn through_cache(
     }
     let asking = {
         let (plane, key) = (Arc::clone(plane), key.clone());
-        async move { ask(&plane, call, &key, ages).await }
+        async move { ask(&plane, call, &key, ages, false).await }
     };
     let (answer, ours) = plane.flights.join(key, || asking).await;
     match answer.unwrap_or_else(|| Err(CallError::Failed("the call broke off".to_owned()))) {
@@ -219,15 +222,35 @@ async fn through_cache(
     }
 }
 
-/// Asks the second cache, then the tool; keeps the answer in both.
+/// Has the answer fetched anew before it is too old, unless others wait for the tool.
+fn warm(plane: &Arc<DataPlane>, call: Call, key: String, ages: crate::cache::store::Ages) {
+    let door = call.tool.door.read();
+    if door.pressed || door.waiting > 0 {
+        return;
+    }
+    let (plane, tool) = (Arc::clone(plane), Arc::clone(&call.tool));
+    let orders = plane.orders.clone();
+    orders.order(async move {
+        let asking = {
+            let (plane, key) = (Arc::clone(&plane), key.clone());
+            async move { ask(&plane, call, &key, ages, true).await }
+        };
+        if let (Some(Ok(_)), true) = plane.flights.join(key, || asking).await {
+            tool.meter.warmed.inc();
+        }
+    });
+}
+
+/// Asks the second cache, unless its answer is the one that ages, then the tool; keeps the answer in both.
 async fn ask(
     plane: &DataPlane,
     call: Call,
     key: &str,
     ages: crate::cache::store::Ages,
+    ahead: bool,
 ) -> Result<Bytes, CallError> {
     let tool = Arc::clone(&call.tool);
-    if let Some(second) = &plane.second
+    if let Some(second) = plane.second.as_ref().filter(|_| !ahead)
         && let Some((body, left)) = second.get(key).await
     {
         tool.meter.second.inc();
@@ -235,7 +258,9 @@ async fn ask(
         plane.cache.put(key, body.clone(), ages);
         return Ok(body);
     }
-    tool.meter.miss.inc();
+    if !ahead {
+        tool.meter.miss.inc();
+    }
     let body = call::make(call, &plane.faults).await?;
     plane.cache.put(key, body.clone(), ages);
     if let Some(second) = &plane.second

@@ -1,6 +1,7 @@
-//! The components: statistics, checks, policies, audit, settings, and what sweeps.
+//! The components: statistics, checks, policies, audit, settings, what sweeps, and what fetches ahead.
 
 use super::Parts;
+use crate::cache::warmer;
 use crate::component::{Components, Pulse, Work, every};
 use crate::database::{AT_ONCE, Database, DatabaseError};
 use crate::health::check::{self, Checks};
@@ -53,6 +54,7 @@ pub(super) fn begin(
         ("settings", settings::EVERY, reload(parts)),
         ("sweeper", SWEEP + FORGET + asking, sweep(parts, clock, retention)),
         ("audit_writer", AUDIT + asking, audit(parts)),
+        ("cache_warmer", warmer::EVERY, warm(parts)),
     ] {
         let keep = all.add(name, period, runs);
         tasks.spawn(name, |stop| async move {
@@ -152,6 +154,14 @@ fn audit(parts: &Parts) -> Runs {
             let mut sink = sink.lock().await;
             while !stop.requested() && sink.work(&database, &pulse).await {}
         })
+    })
+}
+
+fn warm(parts: &Parts) -> Runs {
+    let warmer = Arc::clone(&parts.warmer);
+    Box::new(move |pulse, stop| {
+        let warmer = Arc::clone(&warmer);
+        Box::pin(async move { warmer.work(pulse, stop).await })
     })
 }
 

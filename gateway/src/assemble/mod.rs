@@ -13,6 +13,7 @@ use crate::admit::overload::Overload;
 use crate::cache::flight::Flights;
 use crate::cache::second::Second;
 use crate::cache::store::Cache;
+use crate::cache::warmer::{self, Orders, Warmer};
 use crate::chaos::fault::Faults;
 use crate::chaos::own::{self, OwnFaults};
 use crate::component::{Components, Pulse};
@@ -63,6 +64,8 @@ struct Parts {
     directory: Arc<Directory>,
     database: Arc<Database>,
     second: Option<Arc<Second>>,
+    orders: Orders,
+    warmer: Arc<Warmer>,
     pressure: Arc<Pressure>,
     audit: Audit,
     sink: Arc<tokio::sync::Mutex<audit::Sink>>,
@@ -164,6 +167,7 @@ fn parts(
     let second = second.map_err(|error| setup(format!("gateway.cache.redis: {error}")))?;
     let narrow = (&config.pressure, config.dir.clone(), config.max_connections);
     let pressure = Pressure::new(narrow, Arc::clone(&cache), Arc::clone(&directory), registry);
+    let (orders, warmer) = warmer::open();
     let (audit, sink) = audit::open(&config.dir, config.database.max_journal_size.get());
     let tls = tls_of_tools(config)?;
     let tool = |tool| {
@@ -190,6 +194,8 @@ fn parts(
         directory,
         database: Arc::new(database),
         second: second.map(Arc::new),
+        orders,
+        warmer: Arc::new(warmer),
         pressure: Arc::new(pressure),
         audit,
         sink,
@@ -241,6 +247,7 @@ fn plane(
         audit: parts.audit.clone(),
         cache: Arc::clone(&parts.cache),
         second: parts.second.clone(),
+        orders: parts.orders.clone(),
         flights: Flights::default(),
         settings: Arc::clone(&parts.settings),
         faults,

@@ -30,6 +30,8 @@ pub(crate) struct Found {
     pub(crate) age: Duration,
     /// Whether it is fresh.
     pub(crate) fresh: bool,
+    /// Said once of an answer, in the last quarter of its freshness: it is asked for, and will soon be too old.
+    pub(crate) ageing: bool,
 }
 
 /// The answers.
@@ -61,6 +63,8 @@ struct Slot {
     stored: Instant,
     ages: Ages,
     asked: bool,
+    /// Whether it was said that it is ageing.
+    told: bool,
 }
 
 impl Slot {
@@ -98,7 +102,10 @@ impl Cache {
             return None;
         }
         slot.asked = true;
-        Some(Found { body: slot.body.clone(), age, fresh: age < slot.ages.fresh })
+        let fresh = age < slot.ages.fresh;
+        let ageing = fresh && age * 4 >= slot.ages.fresh * 3 && !slot.told;
+        slot.told |= ageing;
+        Some(Found { body: slot.body.clone(), age, fresh, ageing })
     }
 
     /// Keeps an answer, unless it alone would take a quarter of the room.
@@ -106,7 +113,8 @@ impl Cache {
         if self.away.holds() {
             return;
         }
-        let slot = Slot { key: key.into(), body, stored: Instant::now(), ages, asked: false };
+        let slot =
+            Slot { key: key.into(), body, stored: Instant::now(), ages, asked: false, told: false };
         let mut inner = self.inner.lock();
         if let Some(at) = inner.index.get(key).copied() {
             inner.remove(at); // also when the new one is not kept: the old one is no answer any more
@@ -222,6 +230,24 @@ mod tests {
     use proptest::prelude::*;
 
     const AGES: Ages = Ages { fresh: Duration::from_secs(10), stale: Duration::from_secs(60) };
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_in_its_last_quarter_is_said_to_age_once() {
+        let cache = Cache::new(1 << 20);
+        let mut ageing = Vec::new();
+        cache.put("k", Bytes::new(), AGES);
+        for second in 0..20 {
+            if cache.get("k").unwrap().ageing {
+                ageing.push(second);
+                if ageing.len() == 1 {
+                    cache.put("k", Bytes::new(), AGES);
+                }
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        // Anew at 8, and not told again of the one that is stale since 18.
+        assert_eq!(ageing, [8, 16]);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn r4_2_an_answer_is_fresh_then_stale_then_gone() {

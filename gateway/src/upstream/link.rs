@@ -86,7 +86,8 @@ impl Links {
         Ok(Self {
             port: authority.port_u16().unwrap_or(if secure { 443 } else { 80 }),
             authority: HeaderValue::from_str(authority.as_str()).map_err(|error| unfit(&error))?,
-            shelves: (0..lane::count()).map(|_| Arc::default()).collect(),
+            // One for all threads that are none of the data plane's.
+            shelves: (0..=lane::count()).map(|_| Arc::default()).collect(),
             host,
             tls,
         })
@@ -99,7 +100,7 @@ impl Links {
         mut request: Request<Upload>,
     ) -> Result<Response<Answer>, String> {
         request.headers_mut().insert(header::HOST, self.authority.clone());
-        let Some(shelf) = self.shelves.get(lane::here()).or(self.shelves.first()) else {
+        let Some(shelf) = self.shelves.get(lane::here()).or(self.shelves.last()) else {
             return Err("no connections".to_owned());
         };
         loop {
@@ -415,7 +416,7 @@ mod tests {
             seconds += 1;
         }
         assert!((25..40).contains(&seconds), "{seconds}");
-        let shelf = tool.links.shelves[0].lock();
+        let shelf = tool.links.shelves.last().unwrap().lock();
         assert!(shelf.links.is_empty() && !shelf.swept);
     }
 }
