@@ -54,6 +54,8 @@ enum BenchCommand {
     },
     /// What the detectors find, in CSV files or in stored history
     Detect(DetectArgs),
+    /// Our work as multiples of plain work on this machine: a table to compare machines and systems by
+    Ratios(DataArgs),
     /// Processor time and memory of scraping many targets each second
     Scrape {
         /// Targets of 1,010 series
@@ -176,6 +178,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
         let table: Result<String, BenchError> = match command {
             BenchCommand::Ingest(data) => bench::ingest(data.plan(), !alone).await,
             BenchCommand::Query { data, times } => bench::query(data.plan(), times, !alone).await,
+            BenchCommand::Ratios(data) => bench::ratios(data.plan()).await,
             BenchCommand::Detect(_) => return Ok(()),
             BenchCommand::Alert { faults, seed } => {
                 bench::alert(AlertPlan { faults, seed }, !alone).await

@@ -1,7 +1,7 @@
-//! R5.3: containers are read, and restarted when they end or hang, by a real engine.
+//! R5.3: containers are read, and restarted when they end or hang, by a real engine. R5.5: ratios to compare machines by.
 
 use crate::harness::engine::Engine;
-use crate::harness::program::{Monitor, NO_HOST, Program, write};
+use crate::harness::program::{Monitor, NO_HOST, Program, run, write};
 use crate::harness::wait::wait_for;
 use std::net::TcpListener;
 use tempfile::TempDir;
@@ -57,4 +57,25 @@ fn r5_3_a_container_is_read_and_restarted_when_it_is_killed_or_hangs() {
     monitor.wait_rows(paused);
     let _ = std::panic::catch_unwind(|| engine.call(&["unpause", "edge"]));
     wait_times("healthy", 3);
+}
+
+#[test]
+fn r5_5_one_command_gives_ratios_that_do_not_name_the_machine() {
+    let table = || {
+        let args = ["bench", "ratios", "--hosts", "2", "--hours", "0.05"];
+        let output = run(&args, "");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let rows = text.lines().skip(2).filter(|line| !line.is_empty()).map(|line| {
+            let cells: Vec<String> = line.split('|').map(|cell| cell.trim().to_owned()).collect();
+            let number = |at: usize| cells[at].parse::<f64>().unwrap();
+            let (ours, plain, ratio) = (number(3), number(4), number(5));
+            assert!(ratio > 0.0 && (ours / plain / ratio - 1.0).abs() < 0.5, "{line}");
+            cells[1].clone()
+        });
+        rows.collect::<Vec<_>>()
+    };
+    let first = table();
+    assert_eq!(first.len(), 4, "{first:?}");
+    assert_eq!(first, table(), "two runs can be compared line by line");
 }

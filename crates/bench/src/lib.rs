@@ -5,6 +5,7 @@
 //! - `detect/`: the detectors over series from files
 //! - `alert/`: from fault to message; `gateway/`: as a reverse proxy, in calm and in overload
 //! - `ingest`, `query`, `scrape`: one benchmark each; `table`: what they print
+//! - `ratios`: our work against plain work on the same machine
 
 mod alert;
 mod detect;
@@ -12,6 +13,7 @@ mod devops;
 mod gateway;
 mod ingest;
 mod query;
+mod ratios;
 mod remote_write;
 mod scrape;
 mod system;
@@ -23,5 +25,6 @@ pub use devops::Devops;
 pub use gateway::{GatewayPlan, gateway};
 pub use ingest::ingest;
 pub use query::query;
+pub use ratios::ratios;
 pub use scrape::{ScrapePlan, scrape};
 pub use system::BenchError;
