@@ -173,3 +173,67 @@ impl HttpBody for Body {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admit::limiter::Limiter;
+    use crate::admit::queue::{Door, Patience, Priority};
+    use crate::health::board::Board;
+    use crate::upstream::link::Links;
+    use crate::upstream::proxy::Upload;
+    use http_body_util::BodyExt;
+    use runtime::Clock;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    /// An answer of which one piece has come, and what it holds.
+    async fn begun(with_http_2: bool) -> (Body, Arc<Door>, Arc<Board>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npiece";
+            socket.write_all(head).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let links = Links::new(&base, None).unwrap();
+        let request = http::Request::get("/").body(Upload::whole(Bytes::new())).unwrap();
+        let answer = links.ask(request).await.unwrap().into_body();
+        let hour = Duration::from_secs(3_600);
+        let patience = Patience { calm: hour, pressed: hour };
+        let door = Door::new(Limiter::new(1, 1, 1), patience, 1);
+        let board = Arc::new(Board::new(Clock::system(), 1));
+        let held =
+            (door.enter(Priority::Normal).await.unwrap(), InFlight::take(&board, 1).unwrap());
+        (Body::pass(answer, held.0, held.1, hour, with_http_2), door, board)
+    }
+
+    async fn minutes(number: usize) {
+        for _ in 0..number * 60 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_shuts_its_window_keeps_no_place() {
+        let (mut body, door, board) = begun(true).await;
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "piece");
+        assert_eq!((door.read().inside, board.in_flight.load(Ordering::Relaxed)), (1, 1));
+        minutes(2).await;
+        assert_eq!((door.read().inside, board.in_flight.load(Ordering::Relaxed)), (0, 0));
+        let error = body.frame().await.unwrap().unwrap_err().to_string();
+        assert!(error.contains("took nothing"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_waits_for_a_slow_tool_keeps_its_place() {
+        let (mut body, door, _) = begun(true).await;
+        assert!(body.frame().await.unwrap().is_ok());
+        for _ in 0..4 {
+            let waiting = tokio::time::timeout(Duration::from_secs(20), body.frame());
+            assert!(waiting.await.is_err(), "the tool sends no more");
+            assert_eq!(door.read().inside, 1);
+        }
+    }
+}

@@ -84,7 +84,7 @@ pub(crate) struct DataPlane {
 pub(crate) struct InFlight(Arc<Board>);
 
 impl InFlight {
-    fn take(board: &Arc<Board>, most: usize) -> Option<Self> {
+    pub(crate) fn take(board: &Arc<Board>, most: usize) -> Option<Self> {
         let take = |n| (n < most).then_some(n + 1);
         board.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
         Some(Self(Arc::clone(board)))
