@@ -107,19 +107,28 @@ pub fn replace_private(path: &Path, content: &[u8]) -> Result<(), PlatformError>
 
 fn write_like(path: &Path, temporary: &Path, content: &[u8]) -> Result<(), PlatformError> {
     let mut file = AppendFile::create(temporary)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-        let old = fs::metadata(path).ok();
-        let mode = old.as_ref().map_or(0o600, |old| old.mode() & 0o7777);
-        if let Some(old) = old {
-            let _ = chown(temporary, Some(old.uid()), Some(old.gid())); // ours already, if we may not
-        }
-        fs::set_permissions(temporary, fs::Permissions::from_mode(mode))
-            .map_err(PlatformError::file("set the permissions of", temporary))?;
-    }
+    make_like(path, temporary)?;
     file.append(content)?;
     file.sync()
+}
+
+/// Owner and permissions as those of `path`; without one, for its owner alone.
+#[cfg(unix)]
+fn make_like(path: &Path, temporary: &Path) -> Result<(), PlatformError> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    let old = fs::metadata(path).ok();
+    let mode = old.as_ref().map_or(0o600, |old| old.mode() & 0o7777);
+    if let Some(old) = old {
+        let _ = chown(temporary, Some(old.uid()), Some(old.gid())); // ours already, if we may not
+    }
+    fs::set_permissions(temporary, fs::Permissions::from_mode(mode))
+        .map_err(PlatformError::file("set the permissions of", temporary))
+}
+
+/// Elsewhere a new file has the permissions of its folder.
+#[cfg(not(unix))]
+fn make_like(_path: &Path, _temporary: &Path) -> Result<(), PlatformError> {
+    Ok(())
 }
 
 /// Renames a file or folder, durably.

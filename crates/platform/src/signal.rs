@@ -1,6 +1,7 @@
 //! The requests to end that the system sends.
 
 use std::io;
+#[cfg(unix)]
 use tokio::io::AsyncReadExt;
 
 /// Waits for SIGTERM, SIGINT or SIGHUP; elsewhere for Ctrl-C. Returns its name.
