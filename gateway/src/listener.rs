@@ -234,6 +234,7 @@ where
     let first = shared.config.read_timeout + Duration::from_millis(100);
     let mut first = pin!(tokio::time::sleep(first));
     loop {
+        let silent = activity.begun.load(Ordering::Relaxed) == 0;
         tokio::select! {
             biased;
             ended = &mut served => {
@@ -243,7 +244,7 @@ where
                 }
                 return;
             }
-            () = &mut first, if !first.is_elapsed() && !closing => {
+            () = &mut first, if silent && !first.is_elapsed() && !closing => {
                 // Nobody may hold a place without a word; within a request's head the time is the parser's.
                 if activity.begun.load(Ordering::Relaxed) == 0 {
                     shared.plane.meters.refused_connections.with(["silent"]).inc();

@@ -170,12 +170,17 @@ impl DataPlane {
         let answer = match target {
             Target::Own => api::own::answer(self, request.uri().path()),
             Target::Api(Api::ProxyRequest) => api::call::proxy_request(self, request, caller).await,
-            Target::Api(Api::CreateAgent) => api::agents::create(self, request, caller).await,
-            Target::Api(Api::GenerateToken) => api::agents::token(self, request, caller).await,
-            Target::Api(Api::Policies | Api::Policy) => {
-                api::policies::answer(self, request, caller).await
+            // Calls that come seldom are on the heap, so that the others need not carry their size along.
+            Target::Api(Api::CreateAgent) => {
+                Box::pin(api::agents::create(self, request, caller)).await
             }
-            Target::Api(Api::Chaos) => api::chaos::answer(self, request, caller).await,
+            Target::Api(Api::GenerateToken) => {
+                Box::pin(api::agents::token(self, request, caller)).await
+            }
+            Target::Api(Api::Policies | Api::Policy) => {
+                Box::pin(api::policies::answer(self, request, caller)).await
+            }
+            Target::Api(Api::Chaos) => Box::pin(api::chaos::answer(self, request, caller)).await,
             Target::Action(tool, action) => {
                 api::call::by_path(self, request, (tool, action), caller).await
             }

@@ -154,7 +154,7 @@ async fn granted(
                 second,
             ));
         }
-        None => Served::new(call::make(call, &plane.faults).await?, "NONE"),
+        None => Served::new(Box::pin(call::make(call, &plane.faults)).await?, "NONE"),
     };
     Ok(respond(&served, wish, caller, policy_age))
 }
@@ -202,7 +202,7 @@ async fn through_cache(
     }
     let asking = {
         let (plane, key) = (Arc::clone(plane), key.clone());
-        async move { ask(&plane, call, &key, ages, false).await }
+        Box::pin(async move { ask(&plane, call, &key, ages, false).await })
     };
     let (answer, ours) = plane.flights.join(key, || asking).await;
     match answer.unwrap_or_else(|| Err(CallError::Failed("the call broke off".to_owned()))) {
@@ -233,7 +233,7 @@ fn warm(plane: &Arc<DataPlane>, call: Call, key: String, ages: crate::cache::sto
     orders.order(async move {
         let asking = {
             let (plane, key) = (Arc::clone(&plane), key.clone());
-            async move { ask(&plane, call, &key, ages, true).await }
+            Box::pin(async move { ask(&plane, call, &key, ages, true).await })
         };
         if let (Some(Ok(_)), true) = plane.flights.join(key, || asking).await {
             tool.meter.warmed.inc();
@@ -261,7 +261,7 @@ async fn ask(
     if !ahead {
         tool.meter.miss.inc();
     }
-    let body = call::make(call, &plane.faults).await?;
+    let body = Box::pin(call::make(call, &plane.faults)).await?;
     plane.cache.put(key, body.clone(), ages);
     if let Some(second) = &plane.second
         && !ages.fresh.is_zero()

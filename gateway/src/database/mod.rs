@@ -17,6 +17,7 @@ use postgres::Postgres;
 use serde::{Deserialize, Serialize};
 use sqlite::Sqlite;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -247,21 +248,24 @@ impl Database {
         }
     }
 
-    async fn within<T>(
-        &self,
-        asked: impl Future<Output = Result<T, DatabaseError>>,
-    ) -> Result<T, DatabaseError> {
-        if self.away.hits() {
-            return Err(DatabaseError::Away("a fault on purpose".to_owned()));
-        }
-        let late = || DatabaseError::Away(format!("no answer within {:?}", self.timeout));
-        let asked = async {
-            if self.slow.0.hits() {
-                let seconds = f64::from_bits(self.slow.1.load(Ordering::Acquire));
-                tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+    /// On the heap: the client's futures take kilobytes, which every request would carry along, asked or not.
+    fn within<'a, T: 'a>(
+        &'a self,
+        asked: impl Future<Output = Result<T, DatabaseError>> + Send + 'a,
+    ) -> Pin<Box<dyn Future<Output = Result<T, DatabaseError>> + Send + 'a>> {
+        Box::pin(async move {
+            if self.away.hits() {
+                return Err(DatabaseError::Away("a fault on purpose".to_owned()));
             }
-            asked.await
-        };
-        timeout(self.timeout, asked).await.unwrap_or_else(|_| Err(late()))
+            let late = || DatabaseError::Away(format!("no answer within {:?}", self.timeout));
+            let asked = async {
+                if self.slow.0.hits() {
+                    let seconds = f64::from_bits(self.slow.1.load(Ordering::Acquire));
+                    tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+                }
+                asked.await
+            };
+            timeout(self.timeout, asked).await.unwrap_or_else(|_| Err(late()))
+        })
     }
 }

@@ -48,12 +48,13 @@ pub(crate) struct Links {
 /// Idle connections of one thread, those idle longest first.
 #[derive(Default)]
 struct Shelf {
-    links: Vec<Link>,
+    #[expect(clippy::vec_box, reason = "moved to a body and back for each request")]
+    links: Vec<Box<Link>>,
     /// Whether somebody looks through them.
     swept: bool,
 }
 
-/// One connection.
+/// One connection. It takes more than a kilobyte and changes hands twice a request, so that it is moved as a box.
 struct Link {
     sender: SendRequest<Upload>,
     /// None when it is over; dropped then, for a request that waits in it comes back only so.
@@ -104,11 +105,11 @@ impl Links {
             return Err("no connections".to_owned());
         };
         loop {
-            let kept = poll_fn(|context| Poll::Ready(take(shelf, context))).await;
+            let kept = take(shelf);
             let was_kept = kept.is_some();
             let mut link = match kept {
                 Some(link) => link,
-                None => self.connect().await?,
+                None => Box::pin(self.connect()).await?, // seldom, and large
             };
             match link.ask(request).await {
                 Ok(answer) => {
@@ -120,7 +121,7 @@ impl Links {
         }
     }
 
-    async fn connect(&self) -> Result<Link, String> {
+    async fn connect(&self) -> Result<Box<Link>, String> {
         let connecting = async {
             let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
             socket.set_nodelay(true)?;
@@ -135,7 +136,7 @@ impl Links {
         };
         let made = handshake(TokioIo::new(socket)).await;
         let (sender, connection) = made.map_err(|error| error.to_string())?;
-        Ok(Link { sender, connection: Some(connection), looks: 0 })
+        Ok(Box::new(Link { sender, connection: Some(connection), looks: 0 }))
     }
 }
 
@@ -174,21 +175,16 @@ fn drive<F: Future + Unpin>(connection: &mut Option<F>, context: &mut Context<'_
     }
 }
 
-/// The connection that was used last, if it is still there.
-fn take(shelf: &Mutex<Shelf>, context: &mut Context<'_>) -> Option<Link> {
-    let mut shelf = shelf.lock();
-    loop {
-        let mut link = shelf.links.pop()?;
-        link.drive(context);
-        if link.is_free() {
-            return Some(link);
-        }
-    }
+/// The connection that was used last. Whether the tool has closed it shows when it is asked.
+fn take(shelf: &Mutex<Shelf>) -> Option<Box<Link>> {
+    shelf.lock().links.pop()
 }
 
-fn put(shelf: &Arc<Mutex<Shelf>>, mut link: Link) {
-    // Nobody waits for it; it must not wake who used it last.
-    link.drive(&mut Context::from_waker(noop_waker_ref()));
+fn put(shelf: &Arc<Mutex<Shelf>>, mut link: Box<Link>) {
+    if !link.is_free() {
+        // What is left to do when an answer has come; nobody waits for it.
+        link.drive(&mut Context::from_waker(noop_waker_ref()));
+    }
     link.looks = 0;
     let mut kept = shelf.lock();
     if !link.is_free() || kept.links.len() >= KEPT {
@@ -226,12 +222,12 @@ impl std::fmt::Debug for Links {
 /// dropped before closes it.
 pub(crate) struct Answer {
     body: Incoming,
-    link: Option<Link>,
+    link: Option<Box<Link>>,
     shelf: Arc<Mutex<Shelf>>,
 }
 
 impl Answer {
-    fn new(body: Incoming, link: Link, shelf: &Arc<Mutex<Shelf>>) -> Self {
+    fn new(body: Incoming, link: Box<Link>, shelf: &Arc<Mutex<Shelf>>) -> Self {
         let mut answer = Self { body, link: Some(link), shelf: Arc::clone(shelf) };
         answer.keep_link_at_end();
         answer

@@ -29,6 +29,13 @@ const HOP: [HeaderName; 8] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
+/// What a client says of itself.
+const CLAIMS: [HeaderName; 3] = [
+    header::FORWARDED,
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+];
+
 /// Passes a request on to `tool` and its answer back.
 pub(crate) async fn pass(
     tool: &Arc<Tool>,
@@ -85,8 +92,8 @@ fn forwarded(request: Request<Upload>, target: Uri, peer: IpAddr) -> Request<Upl
     let (mut head, body) = request.into_parts();
     let authority = head.uri.authority().and_then(|it| HeaderValue::from_str(it.as_str()).ok());
     let host = head.headers.remove(header::HOST).or(authority);
-    for name in ["forwarded", "x-forwarded-host", "x-forwarded-proto"] {
-        head.headers.remove(name); // what a client says of itself
+    if head.headers.keys().any(|name| CLAIMS.contains(name)) {
+        CLAIMS.iter().for_each(|name| drop(head.headers.remove(name)));
     }
     clean(&mut head.headers);
     head.headers.remove(header::AUTHORIZATION); // the gateway's own, not the tool's
@@ -167,6 +174,10 @@ impl hyper::body::Body for Upload {
 
 /// Takes off what is between neighbours only, and what `Connection` names.
 fn clean(headers: &mut HeaderMap) {
+    // Most have none: to look at each is less than to look for all of them.
+    if !headers.keys().any(|name| HOP.contains(name)) {
+        return;
+    }
     let named = headers.get_all(header::CONNECTION).into_iter().filter_map(|it| it.to_str().ok());
     let named = named.flat_map(|names| names.split(','));
     let named: Vec<HeaderName> = named.filter_map(|name| name.trim().parse().ok()).collect();

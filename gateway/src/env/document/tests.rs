@@ -126,7 +126,11 @@ proptest! {
     #[test]
     fn r2_1_an_edit_changes_only_the_named_value(text in env_file(), key in "[A-C][A-Z_.]{0,2}", value in value()) {
         let document = Document::parse(&text);
-        let edited = document.set(&key, &value).unwrap();
+        let Ok(edited) = document.set(&key, &value) else {
+            // Beside an open quote another one would close it.
+            prop_assert!(!document.faults().is_empty());
+            return Ok(());
+        };
         prop_assert_eq!(edited.get(&key), Some(value.as_str()));
         let (mut before, mut after) = (document.values(), edited.values());
         before.remove(key.as_str());
