@@ -1,9 +1,13 @@
 //! R1 and R7: short burn-ins of the real programs, and burn-ins with a defect that must fail.
 
-use crate::harness::program::{PROGRAM, processes_with};
+use crate::harness::gateway::ask;
+use crate::harness::program::{Monitor, NO_HOST, PROGRAM, Program, processes_with};
+use crate::harness::wait::wait_for;
 use serde_json::Value;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Runs a burn-in; whether it ended well, its verdict, and what it printed.
@@ -79,4 +83,49 @@ fn a_burn_in_that_cannot_be_is_refused_before_anything_starts() {
     assert!(code == Some(65) && text.contains("line 3") && !text.contains("starting"), "{text}");
     let (code, text) = run(&["--dir", used]);
     assert!(code == Some(2) && text.contains("not empty"), "{text}");
+}
+
+#[test]
+fn r1_2_r3_4_exhausted_memory_that_cannot_be_eased_ends_the_process_and_is_named() {
+    let dir = TempDir::new().unwrap();
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (data, control) = (free(), format!("127.0.0.1:{}", free()));
+    let config = format!(
+        "[gateway]\nlisten = \"127.0.0.1:{data}\"\ncontrol = \"{control}\"\ndir = {gateway:?}\n\
+         [collector]\ninterval = \"200ms\"\n[[collector.scrape]]\njob = \"gateway\"\ntargets = [\"{control}\"]\n{NO_HOST}\
+         [watchdog]\ndir = {logs:?}\nstop_grace = \"1s\"\n\
+         [[watchdog.child]]\nname = \"gateway\"\ncommand = [{PROGRAM:?}, \"gateway\", \"--with-parent\", \"--config\", {file:?}]\n\
+         probe = \"http://{control}/live\"\nmemory_limit = \"400MiB\"\n\
+         [[watchdog.child.ease]]\nname = \"cleanup\"\ncall = \"http://{control}/admin/cleanup\"\n",
+        gateway = dir.path().join("gateway").to_str().unwrap(),
+        logs = dir.path().join("logs").to_str().unwrap(),
+        file = dir.path().join("monitor.toml").to_str().unwrap(),
+    );
+    let monitor = Monitor::start(dir.path(), &config);
+    let file = dir.path().join("monitor.toml");
+    let watchdog = ["watchdog", "--config", file.to_str().unwrap(), "--with-parent"];
+    let _watchdog = Program::start(dir.path(), &watchdog, &[]);
+    let ready = || ask(&control, "GET", "/ready", "", "").filter(|it| it.status == 200);
+    wait_for("the gateway", ready);
+    monitor.wait_rows("SELECT 1 FROM last.up WHERE job = 'gateway' AND value = 1");
+
+    let balloon = r#"{"fault": "memory_balloon", "amount": 600, "ttl": 300}"#;
+    let begun = Instant::now();
+    let hurt = ask(&control, "POST", "/admin/chaos/own", "", balloon).unwrap();
+    assert_eq!(hurt.status, 200, "{hurt:?}");
+    let journal = dir.path().join("logs/journal.jsonl");
+    let wait_word = |word: &str| {
+        wait_for(word, || std::fs::read_to_string(&journal).ok().filter(|it| it.contains(word)))
+    };
+    wait_word("\"ease_useless\"");
+    wait_word("\"over_memory\"");
+    // The fault ends with the process; what comes after it serves.
+    wait_for("the next gateway", || {
+        let faults = ask(&control, "GET", "/admin/chaos/own", "", "")?;
+        (faults.json()["faults"].as_array()?.is_empty() && ready().is_some()).then_some(())
+    });
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    monitor.wait_rows(
+        "SELECT 1 FROM incidents WHERE service = 'gateway' AND cause = 'memory' AND recovery_seconds < 60",
+    );
 }
