@@ -122,6 +122,7 @@ mod tests {
             start_time: 1.0,
             cpu_seconds,
             resident: 1,
+            of_files: 0,
             virtual_size: 1,
             threads: 1,
             open_fds: None,

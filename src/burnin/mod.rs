@@ -117,8 +117,6 @@ pub(crate) struct Measured {
     /// Handles of the gateway a while after the load, and bytes of its metrics page at the beginning and the end.
     handles_after: Option<u64>,
     pages: [usize; 2],
-    /// Whether hours passed with requests.
-    by_requests: bool,
 }
 
 pub(crate) fn run(args: BurninArgs) -> Result<(), Failure> {
@@ -239,7 +237,6 @@ async fn measure(
         done,
         handles_after,
         pages: [first_page, last_page],
-        by_requests: matches!(run.pace, Pace::Requests(_)),
     })
 }
 

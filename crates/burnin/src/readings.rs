@@ -26,6 +26,8 @@ pub struct Reading {
     pub pid: u32,
     /// Bytes in memory.
     pub resident: f64,
+    /// Those of them that are no pages of files.
+    pub own: f64,
     /// Seconds of processor time of this run.
     pub cpu: f64,
     /// Open handles.
@@ -105,6 +107,7 @@ pub async fn run(
                 hour: progress.hour(),
                 pid: it.pid,
                 resident: it.resident as f64,
+                own: it.resident.saturating_sub(it.of_files) as f64,
                 cpu: it.cpu_seconds,
                 fds: it.open_fds.map_or(f64::NAN, |n| n as f64),
                 requests: tally.total(),

@@ -219,7 +219,7 @@ pub fn growth(
             let at = (it.hour - first) / span;
             (from..=to).contains(&at)
         };
-        let mut values: Vec<f64> = calm.iter().filter(within).map(|it| it.resident).collect();
+        let mut values: Vec<f64> = calm.iter().filter(within).map(|it| it.own).collect();
         stats::order::median(&mut values)
     };
     let baseline = median(0.0, 0.15)?;
@@ -232,7 +232,7 @@ pub fn growth(
     let longest = by_run.into_values().max_by(|a, b| a.len().cmp(&b.len()))?;
     let step = longest.len().div_ceil(500);
     let (hours, values): (Vec<f64>, Vec<f64>) =
-        longest.iter().step_by(step).map(|it| (it.hour, it.resident)).unzip();
+        longest.iter().step_by(step).map(|it| (it.hour, it.own)).unzip();
     let slope = stats::slope::theil_sen(&hours, &values, 0.95)?;
     let share = |slope: f64| slope * crate::plan::HOURS / baseline;
     Some(Growth {
@@ -295,6 +295,7 @@ mod tests {
                     hour,
                     pid: if n < 500 { 1 } else { 2 },
                     resident: resident(hour) * noise,
+                    own: resident(hour) * noise,
                     cpu,
                     fds: 20.0,
                     requests: n as u64 * 1_000,

@@ -16,6 +16,8 @@ pub struct Process {
     pub cpu_seconds: f64,
     /// Bytes in memory.
     pub resident: u64,
+    /// How many of them are pages of files, its program's for the most part, which the system takes back when it needs room.
+    pub of_files: u64,
     /// Bytes of address space.
     pub virtual_size: u64,
     /// Threads.
@@ -76,6 +78,7 @@ mod linux {
             start_time: boot as f64 + stat.starttime as f64 / ticks,
             cpu_seconds: stat.utime.saturating_add(stat.stime) as f64 / ticks,
             resident: stat.rss_bytes().get(),
+            of_files: process.statm().map_or(0, |it| it.shared * procfs::page_size()),
             virtual_size: stat.vsize,
             threads: u64::try_from(stat.num_threads).unwrap_or(0),
             open_fds: process.fd_count().ok().map(|n| n as u64),
