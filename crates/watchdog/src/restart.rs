@@ -212,8 +212,12 @@ impl Keeper {
     /// Does what is asked for, until it is a restart.
     async fn heed(&self, group: Group, started: Timestamp) -> Request {
         let name = &self.child.name;
+        let mut next = None;
         loop {
-            let request = self.request.wait(started).await;
+            let request = match next.take() {
+                Some(request) => request,
+                None => self.request.wait(started).await,
+            };
             let Request { id, by, .. } = request.clone();
             match request.action {
                 Wish::Restart => return request,
@@ -227,7 +231,11 @@ impl Keeper {
                     warn!(child = %name, by, seconds, "pause was asked for");
                     self.note(Event::Paused { id, by, seconds });
                     group.pause();
-                    tokio::time::sleep(request.pause()).await;
+                    // Whoever asks for something else meanwhile does not wait for its end.
+                    tokio::select! {
+                        () = tokio::time::sleep(request.pause()) => {}
+                        other = self.request.wait(started) => next = Some(other),
+                    }
                     group.resume();
                     self.note(Event::Resumed);
                 }

@@ -171,6 +171,17 @@ async fn r6_4_a_pause_ends_by_itself_and_a_kill_is_seen_as_one() {
         })
         .await;
     assert_eq!((count(&events, "paused"), count(&events, "resumed")), (1, 1), "{events:?}");
+    // A restart does not wait for the end of a long one.
+    let (events, _dir) = Kept::new("read hold")
+        .until("\"starts\":2", |dir| {
+            let taken = Kept::ask(dir, json!({ "action": "pause", "seconds": 300 }), None);
+            while taken.exists() {
+                std::thread::yield_now();
+            }
+            Kept::ask(dir, json!({}), None);
+        })
+        .await;
+    assert_eq!((count(&events, "resumed"), count(&events, "restarted")), (1, 1), "{events:?}");
     let (events, _dir) = Kept::new("read hold")
         .until("\"starts\":2", |dir| drop(Kept::ask(dir, json!({ "action": "kill" }), None)))
         .await;
