@@ -2,6 +2,7 @@
 
 use crate::admit::limiter::Ending;
 use crate::admit::queue::Place;
+use crate::chaos::body::Maimed;
 use crate::request::InFlight;
 use crate::upstream::link::Answer;
 use bytes::Bytes;
@@ -29,6 +30,8 @@ pub(crate) enum Body {
 pub(crate) struct Passed {
     body: Answer,
     held: Held,
+    /// By a fault on purpose.
+    maimed: Option<Maimed>,
     /// For the next piece.
     pause: Duration,
     timer: Pin<Box<Sleep>>,
@@ -107,7 +110,7 @@ impl Body {
         place: Place,
         in_flight: InFlight,
         pause: Duration,
-        with_http_2: bool,
+        (with_http_2, maimed): (bool, Option<Maimed>),
     ) -> Self {
         if body.is_end_stream() {
             return Self::Whole(None);
@@ -117,7 +120,7 @@ impl Body {
             true => Held::limited(place, in_flight),
             false => Held::Here(place, in_flight),
         };
-        Self::Passed(Box::new(Passed { body, held, pause, timer }))
+        Self::Passed(Box::new(Passed { body, held, maimed, pause, timer }))
     }
 }
 
@@ -139,7 +142,16 @@ impl HttpBody for Body {
         if !passed.held.piece() {
             return Poll::Ready(Some(Err("the client took nothing for too long".into())));
         }
-        match Pin::new(&mut passed.body).poll_frame(context) {
+        let Passed { body, maimed, .. } = &mut **passed;
+        let next = |context: &mut Context<'_>| {
+            let frame = Pin::new(body).poll_frame(context);
+            frame.map(|frame| frame.map(|frame| frame.map_err(BodyError::from)))
+        };
+        let frame = match maimed {
+            None => next(context),
+            Some(maimed) => maimed.poll(context, next),
+        };
+        match frame {
             Poll::Ready(Some(Ok(frame))) => {
                 passed.timer.as_mut().reset(Instant::now() + passed.pause);
                 Poll::Ready(Some(Ok(frame)))
@@ -147,7 +159,7 @@ impl HttpBody for Body {
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Ready(Some(Err(error))) => {
                 passed.held.failed();
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
             Poll::Pending => match passed.timer.as_mut().poll(context) {
                 Poll::Ready(()) => {
@@ -162,7 +174,8 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Self::Passed(passed) => passed.body.is_end_stream(),
+            // A piece may still be held back.
+            Self::Passed(passed) => passed.maimed.is_none() && passed.body.is_end_stream(),
         }
     }
 
@@ -179,16 +192,18 @@ mod tests {
     use super::*;
     use crate::admit::limiter::Limiter;
     use crate::admit::queue::{Door, Patience, Priority};
+    use crate::chaos::fault::Faults;
     use crate::health::board::Board;
     use crate::upstream::link::Links;
     use crate::upstream::proxy::Upload;
     use http_body_util::BodyExt;
     use runtime::Clock;
+    use serde_json::json;
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
     /// An answer of which one piece has come, and what it holds.
-    async fn begun(with_http_2: bool) -> (Body, Arc<Door>, Arc<Board>) {
+    async fn begun(with_http_2: bool, maimed: Option<Maimed>) -> (Body, Arc<Door>, Arc<Board>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         tokio::spawn(async move {
@@ -206,7 +221,7 @@ mod tests {
         let board = Arc::new(Board::new(Clock::system(), 1));
         let held =
             (door.enter(Priority::Normal).await.unwrap(), InFlight::take(&board, 1).unwrap());
-        (Body::pass(answer, held.0, held.1, hour, with_http_2), door, board)
+        (Body::pass(answer, held.0, held.1, hour, (with_http_2, maimed)), door, board)
     }
 
     async fn minutes(number: usize) {
@@ -217,7 +232,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_shuts_its_window_keeps_no_place() {
-        let (mut body, door, board) = begun(true).await;
+        let (mut body, door, board) = begun(true, None).await;
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "piece");
         assert_eq!((door.read().inside, board.in_flight.load(Ordering::Relaxed)), (1, 1));
         minutes(2).await;
@@ -228,12 +243,36 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_waits_for_a_slow_tool_keeps_its_place() {
-        let (mut body, door, _) = begun(true).await;
+        let (mut body, door, _) = begun(true, None).await;
         assert!(body.frame().await.unwrap().is_ok());
         for _ in 0..4 {
             let waiting = tokio::time::timeout(Duration::from_secs(20), body.frame());
             assert!(waiting.await.is_err(), "the tool sends no more");
             assert_eq!(door.read().inside, 1);
         }
+    }
+
+    fn hit(mode: &str, amount: f64) -> Option<Maimed> {
+        let faults = Faults::default();
+        let fault = json!({ "tool": "a", "mode": mode, "pct": 100.0, "amount": amount });
+        faults.begin(serde_json::from_value(fault).unwrap()).unwrap();
+        Maimed::by(faults.draw("a").unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn on_purpose_a_body_breaks_off_in_its_middle_or_comes_slowly() {
+        let (mut body, door, _) = begun(false, hit("truncated_body", 1.0)).await;
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "pi");
+        let error = body.frame().await.unwrap().unwrap_err().to_string();
+        assert!(error.contains("on purpose"), "{error}");
+        drop(body);
+        assert_eq!(door.read().inside, 0);
+
+        let (mut body, ..) = begun(false, hit("slow_body", 2.0)).await;
+        assert!(!body.is_end_stream());
+        let start = Instant::now();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "piece");
+        assert_eq!(start.elapsed().as_millis(), 2_500);
+        assert!(hit("latency", 1.0).is_none());
     }
 }

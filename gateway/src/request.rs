@@ -11,6 +11,7 @@ use crate::cache::flight::Flights;
 use crate::cache::second::Second;
 use crate::cache::store::Cache;
 use crate::cache::warmer::Orders;
+use crate::chaos::body::Maimed;
 use crate::chaos::fault::{Broken, Faults};
 use crate::config::Permission;
 use crate::database::audit::Audit;
@@ -193,16 +194,12 @@ impl DataPlane {
         answer
     }
 
-    /// What a fault on purpose does to a request that is passed on. What it would do to the body of the answer comes before it: that
-    /// body is the tool's, not ours.
-    async fn maim(&self, tool: &Tool, caller: &Caller) -> Result<(), CallError> {
-        let Some(hit) = self.faults.draw(&tool.config.name) else { return Ok(()) };
-        let met = async {
-            hit.before(self.jitter(caller).unit()).await?;
-            hit.after(1_000).await
-        };
+    /// What a fault on purpose does to a request that is passed on, before its answer; and what it will do to its body.
+    async fn maim(&self, tool: &Tool, caller: &Caller) -> Result<Option<Maimed>, CallError> {
+        let Some(hit) = self.faults.draw(&tool.config.name) else { return Ok(None) };
+        let met = hit.before(self.jitter(caller).unit());
         match tokio::time::timeout(tool.config.timeout, met).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => Ok(Maimed::by(hit)),
             Ok(Err(Broken::Failed(words) | Broken::Unreachable(words))) => {
                 Err(CallError::Failed(words.to_owned()))
             }
@@ -242,9 +239,9 @@ impl DataPlane {
                 Ok(request) => {
                     let breakers = self.settings.load().flags.breakers;
                     match self.maim(tool, caller).await {
-                        Ok(()) => {
+                        Ok(maimed) => {
                             let peer = caller.peer;
-                            proxy::pass(tool, request, to, peer, in_flight, breakers)
+                            proxy::pass(tool, request, to, peer, in_flight, (breakers, maimed))
                                 .await
                                 .map_err(Refusal::from)
                         }

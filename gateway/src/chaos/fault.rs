@@ -68,13 +68,25 @@ impl Hit {
         Ok(())
     }
 
+    /// What happens to a body that is passed on: so many bytes a second, or none and it breaks off; nothing else touches it.
+    pub(crate) fn body(self) -> Option<Option<f64>> {
+        match self.mode {
+            Mode::SlowBody => Some(Some(self.rate())),
+            Mode::TruncatedBody => Some(None),
+            _ => None,
+        }
+    }
+
+    fn rate(self) -> f64 {
+        self.amount.unwrap_or(1_000.0).max(1.0)
+    }
+
     /// What happens to an answer of so many bytes.
     pub(crate) async fn after(self, bytes: usize) -> Result<(), Broken> {
         match self.mode {
             Mode::TruncatedBody => Err(Broken::Failed("its answer broke off, on purpose")),
             Mode::SlowBody => {
-                let rate = self.amount.unwrap_or(1_000.0).max(1.0);
-                tokio::time::sleep(Duration::from_secs_f64(bytes as f64 / rate)).await;
+                tokio::time::sleep(Duration::from_secs_f64(bytes as f64 / self.rate())).await;
                 Ok(())
             }
             _ => Ok(()),

@@ -3,6 +3,7 @@
 use super::tool::Tool;
 use crate::admit::limiter::Ending;
 use crate::body::{Body, BodyError};
+use crate::chaos::body::Maimed;
 use crate::meters::Outcome;
 use crate::request::InFlight;
 use crate::upstream::call::CallError;
@@ -43,7 +44,7 @@ pub(crate) async fn pass(
     target: Uri,
     peer: IpAddr,
     in_flight: InFlight,
-    breakers: bool,
+    (breakers, maimed): (bool, Option<Maimed>),
 ) -> Result<Response<Body>, CallError> {
     let Some(links) = &tool.links else {
         return Err(CallError::Failed("it has no base_url".to_owned()));
@@ -76,7 +77,7 @@ pub(crate) async fn pass(
             let (mut head, body) = answer.into_parts();
             clean(&mut head.headers);
             let pause = tool.config.timeout;
-            let body = Body::pass(body, place, in_flight, pause, with_http_2);
+            let body = Body::pass(body, place, in_flight, pause, (with_http_2, maimed));
             Ok(Response::from_parts(head, body))
         }
         Ok(Err(error)) => Err(CallError::Failed(error)),
