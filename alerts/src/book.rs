@@ -239,8 +239,13 @@ impl Kept {
         forget(&mut self.incidents, |it| it.ended.is_some());
         forget(&mut self.remediations, |it| it.outcome == "refused");
         forget(&mut self.remediations, |it| it.ended.is_some());
-        let newest = self.silences.values().map(|it| it.starts).max();
-        forget(&mut self.silences, |it| newest.is_some_and(|newest| it.ends < newest));
+        // One is over if it ended before the newest was set, whenever that begins: ids tell when.
+        let newest = self
+            .silences
+            .keys()
+            .next_back()
+            .and_then(|id| i64::from_str_radix(id.get(..12)?, 16).ok());
+        forget(&mut self.silences, |it| newest.is_some_and(|newest| it.ends.millis() < newest));
         if self.groups.len() > HISTORY {
             let oldest = self.groups.values().min_by_key(|it| it.sent.last().copied());
             if let Some(key) = oldest.map(|it| it.key.clone()) {

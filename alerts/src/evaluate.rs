@@ -188,7 +188,10 @@ impl Evaluator {
         for (fingerprint, rule, labels) in restored {
             let Some(rule) = self.rules.iter().find(|it| it.id == rule) else { continue };
             let selector = match &rule.condition {
-                Condition::Threshold { expr, .. } => expr.selectors().into_iter().next(),
+                // A rate needs two samples, a sum those of all: they get a fixed time.
+                Condition::Threshold { expr, .. } if expr.is_plain() => {
+                    expr.selectors().into_iter().next()
+                }
                 _ => None,
             };
             let come = selector.is_some_and(|selector| {
@@ -263,6 +266,7 @@ impl Evaluator {
         let taken = tokio::task::spawn_blocking(move || {
             let Some(rule) = own.rules.get(rule) else { return };
             let at = Instant { evaluated, now: own.clock.now() };
+            own.go_on(at.now);
             let doubt = own.doubt(&Source::Store(own.reader.clone()), at.now);
             let dropped = own.book.change(true, |kept| {
                 let dropped = observe(kept, rule, seen, &doubt, (own.limits, at));

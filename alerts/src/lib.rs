@@ -5,7 +5,8 @@
 //! `notify/` → `remediation/` → resolved.
 //!
 //! - `signal`: what other rooms may tell us; `expr/`: expressions on series; `rule/`: what is a reason for an alert
-//! - `evaluate`: looks at rules as samples come; `observe`, `state`: what becomes of an alert; `own`: what we say of ourselves
+//! - `evaluate`: looks at rules as samples come; `observe`, `state`: what becomes of an alert; `own`: what we say of ourselves;
+//!   `orphan`: what an earlier configuration left
 //! - `book`, `journal`: everything that is known, and how it survives; `desk`: what people may ask and do
 //! - `silence`, `route`, `dispatch`: who is told what, and when; `notify/`: how; `latency`: how fast
 //! - `incident`, `cause`: what fires together, and why; `remediation/`: what is done about it, and whether it helped
@@ -25,6 +26,7 @@ mod journal;
 mod latency;
 mod notify;
 mod observe;
+mod orphan;
 mod own;
 mod remediation;
 mod route;
@@ -117,8 +119,10 @@ impl Alerts {
     pub fn open(config: AlertsConfig, dir: &Path, parts: Parts) -> Result<Self, AlertsError> {
         let rules = Arc::new(check::load(&config)?);
         let book = Book::open(dir)?;
-        let is_rule = |id: &str| id.starts_with(own::PREFIX) || rules.iter().any(|it| it.id == id);
-        book.change(true, |kept| observe::end_orphans(kept, is_rule, parts.clock.now()));
+        // A group of rules may have the name of ours; ours have no number.
+        let is_own = |id: &str| id.strip_prefix(own::PREFIX).is_some_and(|it| !it.contains('/'));
+        let is_rule = |id: &str| is_own(id) || rules.iter().any(|it| it.id == id);
+        book.change(true, |kept| orphan::end(kept, is_rule, &config, parts.clock.now()));
         let latency = Latency::new(&parts.registry);
         let page = config.url.clone().unwrap_or_else(|| parts.url.clone());
         let page = page.trim_end_matches('/').to_owned();
@@ -201,10 +205,11 @@ impl Alerts {
         };
         tasks.spawn("causes", |stop| causes.run(stop));
         let receivers = config.receiver.iter().map(|it| it.name.clone()).collect();
+        let quiet = Quiet::new(&config.maintenance, &config.inhibit);
         let mut settings = config.remediation.clone();
         settings.watchdog_dir = settings.watchdog_dir.or(parts.watchdog_dir);
         let remediator =
-            Remediator::new((settings, config.runbook), book, source, clock, receivers);
+            Remediator::new((settings, config.runbook), quiet, book, source, clock, receivers);
         tasks.spawn("remediation", |stop| remediator.run(stop));
         let ended = tasks.run(Duration::from_secs(2)).await;
         ended.map_err(|failed| AlertsError::Setting(failed.to_string()))

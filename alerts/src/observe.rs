@@ -73,17 +73,10 @@ pub(crate) fn observe(
     for fingerprint in gone {
         let Some(alert) = kept.alerts.get_mut(&fingerprint) else { continue };
         match step(Some(alert.standing), false, at.now, rule.hold, rule.keep) {
-            None => match alert.told.values().filter(|it| !it.resolved).map(|it| it.fired).max() {
-                None => kept.note(Record::Forget(fingerprint)),
-                // It fired before it was pending again, and somebody has yet to hear that it is over.
-                Some(fired) => {
-                    let (phase, resolved) = (Phase::Resolved, Some(at.now));
-                    alert.standing =
-                        Standing { phase, fired: Some(fired), resolved, ..alert.standing };
-                    let alert = alert.clone();
-                    kept.note(Record::Alert(Box::new(alert)));
-                }
-            },
+            None => {
+                let alert = alert.clone();
+                end_pending(kept, alert, at.now);
+            }
             Some(standing) if standing.phase != alert.standing.phase => {
                 alert.standing = standing;
                 alert.restored = false;
@@ -184,19 +177,13 @@ fn alert(
     }
 }
 
-/// Ends the alerts of rules that are no more: nothing would ever look at them again.
-pub(crate) fn end_orphans(kept: &mut Kept, is_rule: impl Fn(&str) -> bool, now: Timestamp) {
-    let orphans: Vec<Alert> =
-        kept.alerts.values().filter(|it| !is_rule(&it.source)).cloned().collect();
-    for mut alert in orphans {
-        if alert.standing.phase == Phase::Pending {
-            kept.note(Record::Forget(alert.fingerprint));
-            continue;
-        }
-        if alert.standing.phase == Phase::Firing {
-            info!(alert = %alert.rule, labels = %shown(&alert.labels), "resolved: its rule is no more");
-            alert.standing =
-                Standing { phase: Phase::Resolved, resolved: Some(now), ..alert.standing };
+/// Forgets an alert that is pending no longer; one that fired before it was pending again is over, and somebody has yet to hear so.
+pub(crate) fn end_pending(kept: &mut Kept, mut alert: Alert, now: Timestamp) {
+    match alert.told.values().filter(|it| !it.resolved).map(|it| it.fired).max() {
+        None => kept.note(Record::Forget(alert.fingerprint)),
+        Some(fired) => {
+            let (phase, resolved) = (Phase::Resolved, Some(now));
+            alert.standing = Standing { phase, fired: Some(fired), resolved, ..alert.standing };
             kept.note(Record::Alert(Box::new(alert)));
         }
     }
@@ -233,7 +220,7 @@ fn fingerprint(rule: &Rule, labels: &BTreeMap<String, String>) -> String {
     format!("{:016x}", twox_hash::XxHash3_64::oneshot(text.as_bytes()))
 }
 
-fn shown(labels: &BTreeMap<String, String>) -> String {
+pub(crate) fn shown(labels: &BTreeMap<String, String>) -> String {
     let pairs: Vec<String> =
         labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
     pairs.join(",")

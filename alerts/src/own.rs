@@ -11,6 +11,7 @@ use crate::route::RECEIVER_FAILING;
 use crate::rule::template::Template;
 use crate::rule::{BUILT_IN_FILE, Condition, Rule};
 use model::Timestamp;
+use parking_lot::Mutex;
 use runtime::{Clock, Stop, Tick};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,8 @@ use tracing::warn;
 
 /// A receiver whose oldest message waits for longer is failing.
 const WAITED: Duration = Duration::from_secs(25);
+/// A batch that was not kept is told of for so long.
+const REFUSED: Duration = Duration::from_secs(60);
 /// Metrics may take so long to come for the first time.
 const FIRST_DATA: Duration = Duration::from_secs(300);
 
@@ -29,7 +32,9 @@ pub(crate) const PREFIX: &str = "own/";
 #[derive(Debug)]
 pub(crate) struct Own {
     evaluator: Evaluator,
-    rules: [Rule; 3],
+    rules: [Rule; 4],
+    /// Batches that the store refused, and when there were more of them last. What it refuses is not in it to be asked for.
+    refused: Mutex<(u64, Option<Timestamp>)>,
     strike_after: u32,
 }
 
@@ -72,8 +77,16 @@ impl Own {
                 "a step of a runbook never helped",
                 "step {{ $labels.step }} of runbook {{ $labels.runbook }} never helped and is struck off",
             ),
+            rule(
+                "StoreRefusesSamples",
+                "critical",
+                "what was collected could not be written in the last minute",
+                "the monitor cannot keep what it collects",
+            ),
         ];
-        Self { evaluator: evaluator.clone(), rules, strike_after: config.remediation.strike_after }
+        let refused = Mutex::new((evaluator.reader.append_failures(), None));
+        let strike_after = config.remediation.strike_after;
+        Self { evaluator: evaluator.clone(), rules, refused, strike_after }
     }
 
     /// Looks each second until stopped.
@@ -92,10 +105,11 @@ impl Own {
         let now = self.evaluator.clock.now();
         let at = (self.evaluator.limits, crate::observe::Instant { evaluated: now, now });
         let none = BTreeSet::new();
-        let [receivers, data, steps] = &self.rules;
+        let [receivers, data, steps, store] = &self.rules;
         // Before that nothing can be said, neither that data is missing nor that it is not.
         let late = self.evaluator.life.lock().began.elapsed() > FIRST_DATA;
         let without = late.then(|| self.without_data());
+        let refuses = self.refuses(now);
         self.evaluator.book.change(true, |kept| {
             let failing = failing(kept, now);
             let useless =
@@ -105,10 +119,21 @@ impl Own {
             let useless = useless.collect();
             let dropped = observe(kept, receivers, failing, &none, at)
                 + without.map_or(0, |without| observe(kept, data, without, &none, at))
-                + observe(kept, steps, useless, &none, at);
+                + observe(kept, steps, useless, &none, at)
+                + observe(kept, store, refuses, &none, at);
             incident::settle(kept, now);
             self.evaluator.latency.dropped.add(dropped);
         });
+    }
+
+    fn refuses(&self, now: Timestamp) -> Vec<Seen> {
+        let mut refused = self.refused.lock();
+        let count = self.evaluator.reader.append_failures();
+        if count > refused.0 {
+            *refused = (count, Some(now));
+        }
+        let recent = refused.1.is_some_and(|at| now.since(at) < REFUSED);
+        recent.then(|| seen([], String::new())).into_iter().collect()
     }
 
     fn without_data(&self) -> Vec<Seen> {

@@ -14,7 +14,7 @@ use serde_json::json;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Asked {
-    /// At most so many, the newest first.
+    /// At most so many, the newest first; a thousand at the most.
     #[serde(default = "most")]
     limit: usize,
     /// Of this severity and above.
@@ -45,7 +45,7 @@ pub(crate) async fn list(
             && (!asked.open || it.until.is_none())
             && (asked.all || it.belongs_to.is_none())
     };
-    Json(json!({ "findings": api.findings.newest(asked.limit, wanted) })).into_response()
+    Json(json!({ "findings": api.findings.newest(asked.limit.min(1_000), wanted) })).into_response()
 }
 
 fn missing(id: &str) -> Response {

@@ -68,6 +68,11 @@ mod tests {
             assert!(super::PAGES.iter().any(|(have, _)| *have == name), "{name} has no page");
         }
         assert!(count > 15, "{count}");
+        let own =
+            ["ReceiverFailing", "RuleWithoutData", "RemediationStepUseless", "StoreRefusesSamples"];
+        for name in own {
+            assert!(super::PAGES.iter().any(|(have, _)| *have == name), "{name} has no page");
+        }
         for (name, text) in super::PAGES {
             assert!(text.starts_with(&format!("# {name}\n")), "{name}");
         }

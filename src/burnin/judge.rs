@@ -189,7 +189,10 @@ fn memory_and_cpu(verdict: &mut Verdict, it: &Measured, faults: &[Fault]) {
         );
         verdict.judge("R1.4", grown.is_stable(), found, "110 % of the baseline", "/proc");
     }
-    match cost(&it.gateway.all(), 24, disturbed(faults)) {
+    // What a process does without requests too is shared by more of them in a spike.
+    let in_spike = |hour: f64| ::burnin::plan::in_spike(hour);
+    let disturbed = disturbed(faults);
+    match cost(&it.gateway.all(), 24, |hour| disturbed(hour) || in_spike(hour)) {
         None => verdict.skip("R1.5", "too few calm readings of the gateway"),
         Some((baseline, least, greatest)) => {
             let found = format!(
@@ -399,7 +402,7 @@ async fn series(
 /// What the monitor did about findings, and whether it helped.
 async fn remediation(verdict: &mut Verdict, it: &Measured, monitor: &MonitorClient) {
     let sql = format!(
-        "SELECT runbook, step, step_outcome, count(*) AS n FROM remediations WHERE step IS NOT NULL AND began > TIMESTAMP '{}' GROUP BY runbook, step, step_outcome ORDER BY runbook, step, step_outcome",
+        "SELECT runbook, step, step_outcome, count(*) AS n FROM remediations WHERE step_outcome IN ('helped', 'did_not_help', 'failed') AND began > TIMESTAMP '{}' GROUP BY runbook, step, step_outcome ORDER BY runbook, step, step_outcome",
         it.began
     );
     let Ok(rows) = monitor.rows(&sql).await else {

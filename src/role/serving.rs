@@ -6,6 +6,7 @@ use model::MetricKind;
 use platform::process::{self, Process};
 #[cfg(any(feature = "gateway", feature = "monitor"))]
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use telemetry::Registry;
 
 /// Writes the addresses listened on, as JSON, for whoever waits for us.
@@ -21,10 +22,23 @@ pub(crate) fn tell_ready(
 
 /// The process' own readings, as every Prometheus client has them, and the build.
 pub(crate) fn expose_process(registry: &Registry, role: &'static str) {
+    let pid = std::process::id();
+    let last = Arc::new(Mutex::new(process::read(pid).ok()));
     let gauge = |name: &str, help: &str, kind, read: fn(&Process) -> f64| {
-        let pid = std::process::id();
+        let last = Arc::clone(&last);
         registry.computed(name, help, kind, move || {
-            process::read(pid).map_or(f64::NAN, |process| read(&process))
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            match process::read(pid) {
+                Ok(process) => *last = Some(process),
+                // With no handle left nothing can be read: what was known is nearer to the truth than nothing, which a rule on the
+                // start would take for a restart.
+                Err(_) => {
+                    if let Some(known) = last.as_mut() {
+                        known.open_fds = known.max_fds.or(known.open_fds);
+                    }
+                }
+            }
+            last.as_ref().map_or(f64::NAN, read)
         });
     };
     gauge("process_resident_memory_bytes", "Bytes in memory.", MetricKind::Gauge, |p| {

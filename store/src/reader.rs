@@ -179,6 +179,11 @@ impl Reader {
         all
     }
 
+    /// Batches that could not be logged so far.
+    pub fn append_failures(&self) -> u64 {
+        self.state.meters.append_failures.get()
+    }
+
     /// Whether any sample of `metric` is held.
     pub fn has_metric(&self, metric: &str) -> bool {
         let live = self.state.live.read();

@@ -152,6 +152,23 @@ fn r8_4_a_cleanup_that_does_nothing_is_seen_through_and_a_restart_follows() {
 }
 
 #[test]
+fn nothing_more_is_done_once_a_person_looks_after_it() {
+    let runbook =
+        format!("matchers = 'alertname=\"MemoryHigh\"'\n{AGREE}\n{CLEANUP}{RESTART}{PERSON}");
+    let it = begin("nothing", 8.0, "app", &runbook);
+    it.monitor.wait_rows("SELECT 1 FROM remediations WHERE step = 'cleanup' AND ended IS NULL");
+    let alert = it.monitor.query("SELECT fingerprint FROM alerts WHERE alertname = 'MemoryHigh'");
+    let path = format!("/api/v1/alerts/{}/acknowledge", alert[0]);
+    let (code, text) = post(&it.monitor.address, &path, &[], b"{}").unwrap();
+    assert_eq!(code, 200, "{text}");
+    let rows = it.monitor.wait_rows(
+        "SELECT outcome, step, step_outcome, detail FROM remediations WHERE ended IS NOT NULL AND outcome <> 'refused'",
+    );
+    let [row] = &rows[..] else { panic!("{rows:?}") };
+    assert!(row.starts_with("stopped,cleanup,did_not_help,before step restart: a person"), "{row}");
+}
+
+#[test]
 fn r8_4_when_cleanup_hangs_and_nobody_restarts_a_person_is_told() {
     let runbook = format!("matchers = 'alertname=\"MemoryHigh\"'\ncooldown = \"5m\"\n{AGREE}\n{CLEANUP}{RESTART}{PERSON}")
         .replace("within = \"20s\"", "within = \"2s\"");

@@ -4,7 +4,8 @@ use crate::desk::{Desk, NewSilence};
 use crate::incident;
 use crate::journal::Record;
 use crate::notify::{Entry, Reason};
-use crate::observe::{Instant, Limits, Seen, end_orphans, observe};
+use crate::observe::{Instant, Limits, Seen, observe};
+use crate::orphan;
 use crate::rule::{Rule, parse::rules};
 use crate::{dispatcher, evaluate};
 use model::Timestamp;
@@ -326,7 +327,7 @@ fn alerts_of_a_rule_that_is_no_more_end_at_the_start() {
     bench.sees("Down", &["a"]).sees("Slow", &["b"]);
     let book = Book::open(dir.path()).unwrap();
     let now = Timestamp(bench.now + 60_000);
-    book.change(true, |kept| end_orphans(kept, |id| id == "g/Slow/0", now));
+    book.change(true, |kept| orphan::of_rules(kept, |id| id == "g/Slow/0", now));
     let phases: Vec<String> = book.look(|kept| {
         kept.alerts.values().map(|it| format!("{} {}", it.rule, it.standing.phase.name())).collect()
     });

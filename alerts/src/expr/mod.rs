@@ -280,6 +280,12 @@ impl Expr {
         !self.selectors().is_empty() && !self.parts().iter().any(|part| part.is_absence())
     }
 
+    /// Whether one fresh sample of a series is all that it takes to say of that series whether it holds.
+    pub(crate) fn is_plain(&self) -> bool {
+        let aggregates = self.parts().iter().any(|part| matches!(part, Self::Aggregate { .. }));
+        !aggregates && !self.reads_history() && self.selectors().len() == 1
+    }
+
     /// Whether it reads more than the newest sample of each series.
     pub(crate) fn reads_history(&self) -> bool {
         self.parts().iter().any(|part| match part {

@@ -1,6 +1,6 @@
 //! Mail by SMTP: plain text and HTML, the series as an image, one thread for each group.
 
-use super::text::{Links, html, plain, subject};
+use super::text::{Links, html, plain, shown_alerts, subject};
 use super::{Entry, Refused, plot};
 use crate::AlertsError;
 use crate::book::Alert;
@@ -160,8 +160,7 @@ impl Email {
     }
 
     async fn plots(&self, entries: &[Entry], now: Timestamp) -> Vec<Plot> {
-        let wanted: Vec<Alert> =
-            entries.iter().flat_map(|it| &it.alerts).take(PLOTS).cloned().collect();
+        let wanted: Vec<Alert> = shown_alerts(entries).take(PLOTS).cloned().collect();
         let source = self.source.clone();
         let drawn = tokio::task::spawn_blocking(move || {
             let plots = wanted.iter().filter_map(|alert| draw(alert, &source, now));

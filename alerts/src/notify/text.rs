@@ -174,7 +174,7 @@ fn one(alert: &Alert, links: &Links) -> Value {
 const SHOWN: usize = 20;
 
 /// Those that are shown: the first of each message, the worst before the others, then the rest in the same order.
-fn shown_alerts(entries: &[Entry]) -> impl Iterator<Item = &Alert> {
+pub(crate) fn shown_alerts(entries: &[Entry]) -> impl Iterator<Item = &Alert> {
     let placed = entries.iter().flat_map(|it| it.alerts.iter().enumerate());
     let mut all: Vec<(usize, &Alert)> = placed.collect();
     all.sort_by_key(|(at, alert)| (*at > 0, !alert.fires(), alert.severity() != "critical"));

@@ -20,7 +20,7 @@ use crate::journal::Record;
 use crate::notify::{Entry, Reason};
 use crate::route::Destination;
 use crate::secret;
-use crate::silence::fits;
+use crate::silence::{Quiet, fits};
 use model::Timestamp;
 use platform::durable;
 use platform::http::{HttpClient, Method};
@@ -53,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) source: Source,
     pub(crate) client: HttpClient,
     pub(crate) clock: Clock,
+    pub(crate) quiet: Quiet,
     /// Receivers that are told when all steps failed and none pages.
     pub(crate) receivers: Vec<String>,
 }
@@ -61,6 +62,7 @@ impl Remediator {
     /// Must be called within a tokio runtime.
     pub(crate) fn new(
         (config, runbooks): (RemediationConfig, Vec<RunbookConfig>),
+        quiet: Quiet,
         book: Book,
         source: Source,
         clock: Clock,
@@ -69,7 +71,7 @@ impl Remediator {
         let runbooks =
             runbooks.into_iter().filter_map(|it| Some((it.clone(), matchers(&it.matchers).ok()?)));
         let (runbooks, client) = (runbooks.collect(), HttpClient::new());
-        Self(Arc::new(Inner { config, runbooks, book, source, client, clock, receivers }))
+        Self(Arc::new(Inner { config, runbooks, book, source, client, clock, quiet, receivers }))
     }
 
     /// Looks for alerts that have a runbook until stopped.
@@ -213,7 +215,12 @@ impl Inner {
         self.book.change_aside(true, note).await;
     }
 
-    async fn carry_out(&self, runbook: &RunbookConfig, alert: &Alert, mut run: Remediation) {
+    async fn carry_out(
+        self: &Arc<Self>,
+        runbook: &RunbookConfig,
+        alert: &Alert,
+        mut run: Remediation,
+    ) {
         let dry = self.config.dry_run || runbook.dry_run;
         info!(runbook = %runbook.name, alert = %alert.rule, dry, "carrying a runbook out");
         let mut paged = false;
@@ -224,6 +231,13 @@ impl Inner {
             }
             if !self.still_fires(&run.alert) {
                 run.outcome = "helped".to_owned();
+                break;
+            }
+            // Who is told changes nothing; what is done might be in somebody's way.
+            let acts = step.callback.is_some() || step.restart.is_some();
+            if acts && let Err(no) = self.still_wanted(&run.alert).await {
+                run.outcome = "stopped".to_owned();
+                run.detail = format!("before step {}: {}", step.name, no.why);
                 break;
             }
             let taken = self.take(runbook, step, alert, &mut run, dry).await;
@@ -247,6 +261,7 @@ impl Inner {
         }
         let words = match run.outcome.as_str() {
             "helped" => format!("runbook {} helped", runbook.name),
+            "stopped" => format!("runbook {} goes no further: {}", runbook.name, run.detail),
             "dry_run" => format!("runbook {} was only written down (dry run)", runbook.name),
             _ => format!("runbook {} did not help: a person is needed", runbook.name),
         };
@@ -255,6 +270,21 @@ impl Inner {
         }
         info!(runbook = %runbook.name, outcome = run.outcome, "runbook is over");
         self.note(&run, words).await;
+    }
+
+    async fn still_wanted(self: &Arc<Self>, fingerprint: &str) -> Result<(), safety::Refused> {
+        let (own, fingerprint) = (Arc::clone(self), fingerprint.to_owned());
+        let asked = tokio::task::spawn_blocking(move || safety::still_wanted(&own, &fingerprint));
+        asked.await.unwrap_or(Ok(()))
+    }
+
+    /// Whether the alert came to its end after `began`: one that was over before is no merit of the step.
+    fn ended_after(&self, fingerprint: &str, began: Timestamp) -> bool {
+        self.book.look(|kept| {
+            let past = || kept.past.iter().rev().find(|it| it.fingerprint == fingerprint);
+            let alert = kept.alerts.get(fingerprint).or_else(past);
+            alert.and_then(|it| it.standing.resolved).is_some_and(|at| at > began)
+        })
     }
 
     fn still_fires(&self, fingerprint: &str) -> bool {
@@ -429,6 +459,7 @@ impl Inner {
         let Some(acted) = self.acted(step, run).await else {
             return (false, "the watchdog has not done it in time".to_owned());
         };
+        let began = run.steps.last().map_or(acted, |it| it.began);
         let deadline = self.clock.monotonic() + step.within;
         let text = match (&step.verify, before) {
             (Some(text), None) if text.contains("$before") => {
@@ -455,9 +486,9 @@ impl Inner {
                     })
                 }
                 Some(Err(why)) => return (false, why.clone()),
-                None => {
-                    (!self.still_fires(&alert.fingerprint)).then(|| "the alert is over".to_owned())
-                }
+                None => self
+                    .ended_after(&alert.fingerprint, began)
+                    .then(|| "the alert is over".to_owned()),
             };
             if let Some(seen) = helped {
                 return (true, seen);

@@ -35,7 +35,7 @@ pub(crate) fn fill(
 
 /// Within quotes of an expression.
 fn quoted(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\'', "\\'").replace('\n', "\\n")
 }
 
 /// Within a URL: only what is harmless in a host, a port or a path stays (RFC 3986).
@@ -58,6 +58,11 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
         return Err("it rests on no sample, so nobody can tell how old it is; ask for a value instead of absent or gone".to_owned());
     }
     // What is filled in is escaped for double quotes: elsewhere a target could write the expression.
+    let labelled = text.char_indices().any(|(at, _)| text.get(at..).is_some_and(is_label));
+    if labelled && let Some(at) = text.find(['\'', '`', '#']) {
+        let sign = text.get(at..=at).unwrap_or_default();
+        return Err(format!("character {}: {sign} beside labels; quote with \" alone", at + 1));
+    }
     let (mut within, mut escaped) = (false, false);
     for (at, sign) in text.char_indices() {
         if !within && text.get(at..).is_some_and(is_label) {

@@ -28,6 +28,29 @@ fn refused(kind: &'static str, why: impl Into<String>) -> Refused {
 /// What holds is looked at this often at least, rules on queries too, as long as the rule says nothing else.
 const SEEN_WITHIN: Duration = Duration::from_secs(60);
 
+/// Why nothing may be done about an alert as it is now: asked before the first step and before each one after it. Whether it is quiet is
+/// judged here: the dispatcher may not have looked yet.
+pub(super) fn still_wanted(own: &Inner, fingerprint: &str) -> Result<(), Refused> {
+    let now = own.clock.now();
+    own.book.look(|kept| {
+        let Some(alert) = kept.alerts.get(fingerprint).filter(|it| it.fires()) else {
+            return Err(refused("ceased", "it is over"));
+        };
+        if alert.acknowledged.is_some() {
+            return Err(refused("acknowledged", "a person looks after it"));
+        }
+        let firing = kept.alerts.values().filter(|it| it.fires());
+        let judge = own.quiet.judge(firing, kept.silences.values(), now);
+        if let Some(why) = judge.why_quiet(alert) {
+            return Err(refused("quiet", format!("somebody works on it: {why}")));
+        }
+        if alert.restored || now.since(alert.standing.held) > own.config.max_age.max(SEEN_WITHIN) {
+            return Err(refused("ceased", "its condition was not seen to hold just now"));
+        }
+        Ok(())
+    })
+}
+
 /// Whether the runbook at place `at` may be carried out for `alert` now; if not, why. May read files.
 pub(super) fn may_run(own: &Inner, at: usize, alert: &Alert) -> Result<(), Refused> {
     let Some((runbook, matchers)) = own.runbooks.get(at) else {
@@ -37,15 +60,7 @@ pub(super) fn may_run(own: &Inner, at: usize, alert: &Alert) -> Result<(), Refus
     if !is_allowed(own) {
         return Err(refused("off", "remediation is switched off"));
     }
-    if alert.acknowledged.is_some() {
-        return Err(refused("acknowledged", "a person looks after it"));
-    }
-    if let Some(why) = &alert.quiet {
-        return Err(refused("quiet", format!("somebody works on it: {why}")));
-    }
-    if alert.restored || now.since(alert.standing.held) > own.config.max_age.max(SEEN_WITHIN) {
-        return Err(refused("ceased", "its condition was not seen to hold just now"));
-    }
+    still_wanted(own, &alert.fingerprint)?;
     let name = &runbook.name;
     own.book.look(|kept| {
         let runs = || {

@@ -15,7 +15,14 @@ pub struct Journal {
     file: Option<AppendFile>,
     /// Appended since it was written anew.
     lines: usize,
+    bytes: usize,
+    /// What it had then.
+    whole: usize,
 }
+
+/// So many bytes may be appended before it is written anew, and twice as many as all that is kept takes: long lines fill a disk, and
+/// the memory at the next start, before there are too many of them.
+const APPENDED: usize = 64 << 20;
 
 /// What a journal holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +67,7 @@ impl Journal {
         if !damaged.is_empty() {
             durable::replace(&path.with_extension("damaged"), damaged.as_bytes())?;
         }
-        let mut journal = Self { path: path.to_owned(), file: None, lines: 0 };
+        let mut journal = Self { path: path.to_owned(), file: None, lines: 0, bytes: 0, whole: 0 };
         journal.rewrite(whole)?;
         Ok(journal)
     }
@@ -78,8 +85,12 @@ impl Journal {
             return;
         }
         let written = match &mut self.file {
-            Some(file) if self.lines + lines <= most => {
+            Some(file)
+                if self.lines + lines <= most
+                    && self.bytes + text.len() <= APPENDED.max(2 * self.whole) =>
+            {
                 self.lines += lines;
+                self.bytes += text.len();
                 let appended = file.append(text.as_bytes());
                 if sync { appended.and_then(|()| file.sync()) } else { appended }
             }
@@ -95,7 +106,7 @@ impl Journal {
         self.file = None;
         durable::replace(&self.path, whole.as_bytes())?;
         self.file = Some(AppendFile::open_at(&self.path, whole.len() as u64)?);
-        self.lines = 0;
+        (self.lines, self.bytes, self.whole) = (0, 0, whole.len());
         Ok(())
     }
 }
@@ -118,5 +129,11 @@ mod tests {
         assert_eq!((held.records, held.damaged.as_str()), (vec![1, 2, 3], "torn\n"));
         journal.append(("4\n", 1), 3, true, || "3\n4\n".to_owned());
         assert_eq!(read(&path, parse).unwrap().records, [3, 4]);
+        // Few lines, but long ones.
+        let long = format!("{}\n", "0".repeat(APPENDED / 4));
+        for _ in 0..6 {
+            journal.append((&long, 1), 100, false, || "5\n".to_owned());
+        }
+        assert!(std::fs::metadata(&path).unwrap().len() < APPENDED as u64);
     }
 }

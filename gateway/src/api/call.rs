@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The body of `/api/proxy-request`.
 #[derive(Deserialize)]
@@ -189,7 +190,8 @@ async fn through_cache(
             if fresh { (&tool.meter.hit, "HIT") } else { (&tool.meter.stale, "STALE") };
         counter.inc();
         if found.ageing && !call.narrow {
-            warm(plane, call, key, ages);
+            let until = Instant::now() + ages.fresh.saturating_sub(found.age);
+            warm(plane, call, key, ages, until);
         }
         return Ok(serve(found, from));
     }
@@ -222,15 +224,29 @@ async fn through_cache(
     }
 }
 
-/// Has the answer fetched anew before it is too old, unless others wait for the tool.
-fn warm(plane: &Arc<DataPlane>, call: Call, key: String, ages: crate::cache::store::Ages) {
-    let door = call.tool.door.read();
-    if door.pressed || door.waiting > 0 {
-        return;
-    }
+/// Has the answer fetched anew before it is too old, at `until`, where the tool has a place to spare then.
+fn warm(
+    plane: &Arc<DataPlane>,
+    mut call: Call,
+    key: String,
+    ages: crate::cache::store::Ages,
+    until: Instant,
+) {
     let (plane, tool) = (Arc::clone(plane), Arc::clone(&call.tool));
     let orders = plane.orders.clone();
-    orders.order(async move {
+    // On the thread of who asked: others may come to wait for this call, and theirs is no thread that anything blocks.
+    let lane = tokio::runtime::Handle::current();
+    let asking = async move {
+        // What was true when it was ordered may be so no longer.
+        let settings = plane.settings.load_full();
+        let (narrow, door) = (plane.pressure.level() >= Level::High, tool.door.read());
+        let spare = !door.pressed && door.waiting == 0 && door.inside < door.limit;
+        let same = settings.flags.cache && settings.flags.mock == call.flags.mock;
+        if narrow || !spare || !same || Instant::now() >= until {
+            return;
+        }
+        call.flags = settings.flags.clone();
+        call.credential = settings.credential(tool.config.credential.as_deref());
         let asking = {
             let (plane, key) = (Arc::clone(&plane), key.clone());
             Box::pin(async move { ask(&plane, call, &key, ages, true).await })
@@ -238,7 +254,8 @@ fn warm(plane: &Arc<DataPlane>, call: Call, key: String, ages: crate::cache::sto
         if let (Some(Ok(_)), true) = plane.flights.join(key, || asking).await {
             tool.meter.warmed.inc();
         }
-    });
+    };
+    orders.order(async move { drop(lane.spawn(asking).await) });
 }
 
 /// Asks the second cache, unless its answer is the one that ages, then the tool; keeps the answer in both.

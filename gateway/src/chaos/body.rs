@@ -50,15 +50,29 @@ impl Maimed {
                 bytes.truncate(bytes.len() / 2);
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             };
-            let takes = Duration::from_secs_f64(bytes.len() as f64 / rate);
-            let there = tokio::time::sleep_until(Instant::now() + takes);
-            self.held = Some((bytes, Box::pin(there)));
+            self.hold(bytes, rate);
         }
-        if let Some((_, there)) = &mut self.held
-            && there.as_mut().poll(context).is_pending()
-        {
+        let Some((mut bytes, mut there)) = self.held.take() else { return Poll::Ready(None) };
+        if there.as_mut().poll(context).is_pending() {
+            self.held = Some((bytes, there));
             return Poll::Pending;
         }
-        Poll::Ready(self.held.take().map(|(bytes, _)| Ok(Frame::data(bytes))))
+        let rate = self.rate.unwrap_or(f64::INFINITY);
+        let part = bytes.split_to(second_of(&bytes, rate));
+        if !bytes.is_empty() {
+            self.hold(bytes, rate);
+        }
+        Poll::Ready(Some(Ok(Frame::data(part))))
     }
+
+    /// The next second's part of `bytes` is there when its time has passed: a tool that is slow sends little at a time.
+    fn hold(&mut self, bytes: Bytes, rate: f64) {
+        let takes = Duration::from_secs_f64(second_of(&bytes, rate) as f64 / rate);
+        let there = tokio::time::sleep_until(Instant::now() + takes);
+        self.held = Some((bytes, Box::pin(there)));
+    }
+}
+
+fn second_of(bytes: &Bytes, rate: f64) -> usize {
+    bytes.len().min((rate as usize).max(1))
 }

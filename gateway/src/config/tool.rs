@@ -205,7 +205,8 @@ impl ToolConfig {
         if let Some(url) = &self.base_url {
             let parsed = url.parse::<http::Uri>();
             let fits = parsed.is_ok_and(|url| {
-                url.authority().is_some() && matches!(url.scheme_str(), Some("http" | "https"))
+                let plain = url.authority().is_some_and(|it| !it.as_str().contains('@'));
+                plain && matches!(url.scheme_str(), Some("http" | "https"))
             });
             if !fits || url.ends_with('/') {
                 faults.push(format!("gateway.tool {name:?}: base_url {url:?} is not of the form http://host:port/path without a / at its end"));

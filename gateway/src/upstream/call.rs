@@ -173,7 +173,7 @@ async fn sound(call: &mut Call, tool: &Tool, action: &Action) -> Result<Bytes, F
     let request = request
         .body(Upload::whole(body))
         .map_err(|error| Failure::Refused(400, format!("the request cannot be made: {error}")))?;
-    let answer = links.ask(request).await.map_err(Failure::Unreachable)?;
+    let answer = links.ask(request).await.map_err(|failed| Failure::Unreachable(failed.words))?;
     let status = answer.status();
     let body = Limited::new(answer.into_body(), LARGEST).collect().await;
     let body = body.map_err(|error| Failure::Failed(format!("its answer broke off: {error}")))?;

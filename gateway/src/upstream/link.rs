@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -28,6 +29,10 @@ const SWEEP: Duration = Duration::from_secs(5);
 const IDLE: u8 = 6;
 /// Idle connections kept, for each thread.
 const KEPT: usize = 64;
+/// For the rest of a request whose answer is there already.
+const REST: Duration = Duration::from_secs(30);
+/// Addresses of a host that are tried.
+const MOST_ADDRESSES: usize = 6;
 /// For a connection to be made.
 const CONNECT: Duration = Duration::from_secs(3);
 
@@ -63,6 +68,14 @@ struct Link {
     looks: u8,
 }
 
+/// Why a tool gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failed {
+    pub(crate) words: String,
+    /// Whether there was a connection to it.
+    pub(crate) reached: bool,
+}
+
 /// Why a connection gave no answer, and the request where nothing of it was sent.
 struct Unanswered {
     words: String,
@@ -72,8 +85,11 @@ struct Unanswered {
 impl Links {
     /// To the host of `base`, with `tls` where that begins with `https`.
     pub(crate) fn new(base: &Uri, tls: Option<&TlsConnector>) -> Result<Self, String> {
-        let unfit = |error: &dyn std::fmt::Display| format!("{base}: {error}");
-        let authority = base.authority().ok_or_else(|| unfit(&"no host"))?;
+        let authority = base.authority().ok_or("no host")?;
+        let unfit = |error: &dyn std::fmt::Display| format!("{}: {error}", authority.host());
+        if authority.as_str().contains('@') {
+            return Err("user and password in a URL are not sent; use credential".to_owned());
+        }
         let host = authority.host().trim_matches(['[', ']']).to_owned();
         let secure = base.scheme_str() == Some("https");
         let tls = match tls.filter(|_| secure) {
@@ -84,9 +100,15 @@ impl Links {
             None if secure => return Err(unfit(&"no TLS")),
             None => None,
         };
+        let usual = if secure { 443 } else { 80 };
+        let port = authority.port_u16().filter(|port| *port != usual);
+        let shown = match port {
+            Some(port) => format!("{}:{port}", authority.host()),
+            None => authority.host().to_owned(),
+        };
         Ok(Self {
-            port: authority.port_u16().unwrap_or(if secure { 443 } else { 80 }),
-            authority: HeaderValue::from_str(authority.as_str()).map_err(|error| unfit(&error))?,
+            port: port.unwrap_or(usual),
+            authority: HeaderValue::from_str(&shown).map_err(|error| unfit(&error))?,
             // One for all threads that are none of the data plane's.
             shelves: (0..=lane::count()).map(|_| Arc::default()).collect(),
             host,
@@ -99,31 +121,50 @@ impl Links {
     pub(crate) async fn ask(
         &self,
         mut request: Request<Upload>,
-    ) -> Result<Response<Answer>, String> {
+    ) -> Result<Response<Answer>, Failed> {
         request.headers_mut().insert(header::HOST, self.authority.clone());
         let Some(shelf) = self.shelves.get(lane::here()).or(self.shelves.last()) else {
-            return Err("no connections".to_owned());
+            return Err(Failed { words: "no connections".to_owned(), reached: false });
         };
         loop {
             let kept = take(shelf);
             let was_kept = kept.is_some();
             let mut link = match kept {
                 Some(link) => link,
-                None => Box::pin(self.connect()).await?, // seldom, and large
+                None => {
+                    let made = Box::pin(self.connect()).await; // seldom, and large
+                    made.map_err(|words| Failed { words, reached: false })?
+                }
             };
             match link.ask(request).await {
                 Ok(answer) => {
                     return Ok(answer.map(|body| Answer::new(body, link, shelf)));
                 }
                 Err(Unanswered { unsent: Some(again), .. }) if was_kept => request = *again,
-                Err(Unanswered { words, .. }) => return Err(words),
+                Err(Unanswered { words, .. }) => return Err(Failed { words, reached: true }),
             }
         }
     }
 
+    /// The first of the host's addresses that answers; each has its part of the time, lest one that swallows packets takes all of it.
+    async fn reach(&self) -> std::io::Result<TcpStream> {
+        let addresses = tokio::net::lookup_host((self.host.as_str(), self.port)).await?;
+        let addresses: Vec<SocketAddr> = addresses.take(MOST_ADDRESSES).collect();
+        let each = CONNECT.mul_f64(0.8) / u32::try_from(addresses.len()).unwrap_or(1).max(1);
+        let mut failed = std::io::Error::new(std::io::ErrorKind::NotFound, "it has no address");
+        for address in addresses {
+            match timeout(each, TcpStream::connect(address)).await {
+                Ok(Ok(socket)) => return Ok(socket),
+                Ok(Err(error)) => failed = error,
+                Err(_) => failed = std::io::ErrorKind::TimedOut.into(),
+            }
+        }
+        Err(failed)
+    }
+
     async fn connect(&self) -> Result<Box<Link>, String> {
         let connecting = async {
-            let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
+            let socket = self.reach().await?;
             socket.set_nodelay(true)?;
             std::io::Result::Ok(match &self.tls {
                 None => Box::new(socket) as Box<dyn Socket>,
@@ -185,6 +226,31 @@ fn put(shelf: &Arc<Mutex<Shelf>>, mut link: Box<Link>) {
         // What is left to do when an answer has come; nobody waits for it.
         link.drive(&mut Context::from_waker(noop_waker_ref()));
     }
+    if !link.is_free() && link.connection.is_some() {
+        // The answer was there before the request was: who sends it must not be cut off.
+        let shelf = Arc::downgrade(shelf);
+        tokio::spawn(async move {
+            let done = poll_fn(|context| {
+                link.drive(context);
+                if link.is_free() || link.connection.is_none() {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            });
+            if timeout(REST, done).await.is_ok()
+                && link.is_free()
+                && let Some(shelf) = shelf.upgrade()
+            {
+                keep(&shelf, link);
+            }
+        });
+        return;
+    }
+    keep(shelf, link);
+}
+
+fn keep(shelf: &Arc<Mutex<Shelf>>, mut link: Box<Link>) {
     link.looks = 0;
     let mut kept = shelf.lock();
     if !link.is_free() || kept.links.len() >= KEPT {
@@ -229,12 +295,12 @@ pub(crate) struct Answer {
 impl Answer {
     fn new(body: Incoming, link: Box<Link>, shelf: &Arc<Mutex<Shelf>>) -> Self {
         let mut answer = Self { body, link: Some(link), shelf: Arc::clone(shelf) };
-        answer.keep_link_at_end();
+        answer.keep_link_at_end(false);
         answer
     }
 
-    fn keep_link_at_end(&mut self) {
-        if self.body.is_end_stream()
+    fn keep_link_at_end(&mut self, is_last: bool) {
+        if (is_last || self.body.is_end_stream())
             && let Some(link) = self.link.take()
         {
             put(&self.shelf, link);
@@ -264,7 +330,8 @@ impl HttpBody for Answer {
                     put(&self.shelf, link);
                 }
             }
-            Poll::Ready(Some(Ok(_))) => self.keep_link_at_end(),
+            // Nobody asks for more after trailers.
+            Poll::Ready(Some(Ok(frame))) => self.keep_link_at_end(frame.is_trailers()),
             Poll::Pending => {}
         }
         frame
@@ -334,7 +401,7 @@ mod tests {
     impl Tool {
         async fn ask(&self) -> Result<Bytes, String> {
             let request = Request::get("/x?y=1").body(Upload::whole(Bytes::new())).unwrap();
-            let answer = self.links.ask(request).await?;
+            let answer = self.links.ask(request).await.map_err(|failed| failed.words)?;
             Ok(answer.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes())
         }
 
@@ -386,13 +453,53 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_request_whose_answer_is_there_first_is_sent_to_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base: Uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let size = 8 << 20; // more than the system's buffers take
+        let tool = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut some = vec![0; 1 << 10];
+            let mut got = socket.read(&mut some).await.unwrap();
+            socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            while got < size {
+                let n = socket.read(&mut some).await.unwrap();
+                assert!(n > 0, "cut off after {got} bytes");
+                got += n;
+            }
+        });
+        let links = Links::new(&base, None).unwrap();
+        let body = Upload::whole(Bytes::from(vec![b'x'; size]));
+        let answer = links.ask(Request::post("/").body(body).unwrap()).await.unwrap();
+        assert!(answer.into_body().collect().await.is_ok());
+        tool.await.unwrap();
+        while links.shelves.iter().all(|shelf| shelf.lock().links.is_empty()) {
+            tokio::task::yield_now().await; // and the connection serves others
+        }
+    }
+
+    #[test]
+    fn the_host_that_is_named_has_no_password_and_no_usual_port() {
+        let named = |base: &str| {
+            let links = Links::new(&base.parse().unwrap(), None);
+            links.map(|links| links.authority.to_str().unwrap().to_owned())
+        };
+        assert_eq!(named("http://tool:80/v1").unwrap(), "tool");
+        assert_eq!(named("http://tool:8080").unwrap(), "tool:8080");
+        assert_eq!(named("http://[::1]:81").unwrap(), "[::1]:81");
+        let refused = named("http://me:secret@tool").unwrap_err();
+        assert!(refused.contains("credential") && !refused.contains("secret"), "{refused}");
+    }
+
+    #[tokio::test]
     async fn no_answer_is_told_as_such() {
         let silent = tool("", 1).await; // closes when it was asked
         assert!(silent.ask().await.unwrap_err().contains("closed"));
         let none: Uri = "http://127.0.0.1:1".parse().unwrap();
         let none = Links::new(&none, None).unwrap();
         let request = Request::get("/").body(Upload::whole(Bytes::new())).unwrap();
-        assert!(none.ask(request).await.unwrap_err().starts_with("no connection: "));
+        let failed = none.ask(request).await.unwrap_err();
+        assert!(failed.words.starts_with("no connection: ") && !failed.reached, "{failed:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -62,8 +62,9 @@ pub(crate) async fn pass(
         Ok(Err(_)) => Outcome::Unreachable,
         Err(_) => Outcome::Late,
     };
-    if matches!(outcome, Outcome::Late | Outcome::Unreachable) && !uploaded.load(Ordering::Relaxed)
-    {
+    let reached = !matches!(&answer, Ok(Err(failed)) if !failed.reached);
+    let unanswered = matches!(outcome, Outcome::Late | Outcome::Unreachable);
+    if unanswered && reached && !uploaded.load(Ordering::Relaxed) {
         // The client did not send what it promised: that says nothing of the tool.
         return Err(CallError::Unsent);
     }
@@ -80,7 +81,7 @@ pub(crate) async fn pass(
             let body = Body::pass(body, place, in_flight, pause, (with_http_2, maimed));
             Ok(Response::from_parts(head, body))
         }
-        Ok(Err(error)) => Err(CallError::Failed(error)),
+        Ok(Err(failed)) => Err(CallError::Failed(failed.words)),
         Err(_) => {
             place.ended(Ending::Overloaded);
             Err(CallError::Late)
