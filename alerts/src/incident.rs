@@ -106,7 +106,7 @@ fn end(kept: &mut Kept, now: Timestamp) {
     let over: Vec<Incident> = kept
         .incidents
         .values()
-        .filter(|it| it.ended.is_none() && it.detected < now && !services.contains(&it.service))
+        .filter(|it| it.ended.is_none() && it.detected != now && !services.contains(&it.service))
         .cloned()
         .collect();
     for mut incident in over {

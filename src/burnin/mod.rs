@@ -277,7 +277,7 @@ async fn progress(run: Arc<Run>, probed: Probed, gateway: Readings, end: Stop) {
 
 fn facts(args: &BurninArgs, measured: &Measured) -> String {
     let mode = match (&args.realtime, &args.replay) {
-        (Some(time), _) => format!("in real time for {time:?}"),
+        (Some(time), _) => format!("in real time for {:.0} minutes", time.as_secs_f64() / 60.0),
         (_, Some(file)) => format!("replay of {}", file.display()),
         _ => "compressed".to_owned(),
     };

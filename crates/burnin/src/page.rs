@@ -119,10 +119,12 @@ fn draw(out: &mut String, plot: &Plot, marks: &Marks) {
             escaped(&line.name)
         );
     }
+    let decimals = if most >= 100.0 { 0 } else { 2 };
     let _ = write!(
         out,
-        "<text x=\"{WIDTH}\" y=\"14\" font-size=\"12\" text-anchor=\"end\" fill=\"#888\">{most:.4}</text>\
+        "<text x=\"{WIDTH}\" y=\"14\" font-size=\"12\" text-anchor=\"end\" fill=\"#888\">{}</text>\
          <text x=\"{WIDTH}\" y=\"{}\" font-size=\"12\" text-anchor=\"end\" fill=\"#888\">{hours:.1} h</text></svg>",
+        format_args!("{most:.decimals$}"),
         HEIGHT + 13.0
     );
 }

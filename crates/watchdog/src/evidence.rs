@@ -149,6 +149,9 @@ pub enum Event {
     Released {
         /// By whom.
         by: String,
+        /// The request's id, where one was made: who asked looks for it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
     },
     /// What an earlier watchdog left running was ended.
     OrphansEnded {

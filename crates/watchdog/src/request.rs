@@ -89,7 +89,9 @@ impl Requests {
             return None;
         };
         let (now, at) = (self.clock.now(), request.at);
-        if at < since || now.since(at) > OLDEST || at > now.plus(SKEW) {
+        // After a clock that went back everything is of before the child's start, and nothing need be: its age alone counts then.
+        let earlier = since <= now && at < since;
+        if earlier || now.since(at) > OLDEST || at > now.plus(SKEW) {
             let Request { by, reason, .. } = request;
             warn!(by, reason, %at, "a request is not of this child's time and is not heeded");
             return None;

@@ -320,12 +320,12 @@ impl Keeper {
         let since = self.shared.clock.now();
         self.note(Event::Held { seconds, reason });
         self.meters.held.set(1.0);
-        let (tick, by) = tokio::select! {
-            tick = stop.wait_for(config.hold) => (tick, "time".to_owned()),
-            request = self.request.wait(since) => (Tick::Elapsed, request.by),
+        let (tick, by, id) = tokio::select! {
+            tick = stop.wait_for(config.hold) => (tick, "time".to_owned(), None),
+            request = self.request.wait(since) => (Tick::Elapsed, request.by, Some(request.id)),
         };
         self.meters.held.set(0.0);
-        self.note(Event::Released { by });
+        self.note(Event::Released { by, id });
         self.not_cured.store(0, Ordering::Relaxed);
         tick
     }
