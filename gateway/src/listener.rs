@@ -8,7 +8,7 @@ use crate::request::DataPlane;
 use crate::stall::Unstalled;
 use crate::{GatewayConfig, GatewayError};
 use futures_util::FutureExt;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -216,13 +216,16 @@ where
     let begun = shared.plane.clock.monotonic();
     let activity = Arc::new(Activity::default());
     let (plane, active) = (Arc::clone(&shared.plane), Arc::clone(&activity));
+    let from = HeaderValue::try_from(peer.to_string());
+    let from = from.unwrap_or_else(|_| HeaderValue::from_static("unknown"));
     let service = service_fn(move |request: Request<Incoming>| {
         let (plane, active) = (Arc::clone(&plane), Arc::clone(&active));
+        let from = from.clone();
         active.begun.fetch_add(1, Ordering::Relaxed);
         active.open.fetch_add(1, Ordering::Relaxed);
         let under_way = UnderWay { active, begun };
         async move {
-            let answer = plane.answer(request, peer).await;
+            let answer = plane.answer(request, (peer, from)).await;
             drop(under_way);
             Ok::<Response<Body>, Infallible>(answer)
         }

@@ -102,6 +102,8 @@ impl Drop for InFlight {
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) peer: IpAddr,
+    /// The same as text.
+    pub(crate) from: HeaderValue,
     /// `X-Correlation-Id` of the answer, and in the audit.
     pub(crate) id: String,
     pub(crate) number: u64,
@@ -113,12 +115,12 @@ impl DataPlane {
     pub(crate) async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
-        peer: IpAddr,
+        (peer, from): (IpAddr, HeaderValue),
     ) -> Response<Body> {
         let start = self.clock.monotonic();
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let id = format!("{:016x}", self.seed.wrapping_add(number));
-        let caller = Caller { peer, id, number, start };
+        let caller = Caller { peer, from, id, number, start };
         let host = request
             .uri()
             .host()
@@ -240,8 +242,8 @@ impl DataPlane {
                     let breakers = self.settings.load().flags.breakers;
                     match self.maim(tool, caller).await {
                         Ok(maimed) => {
-                            let peer = caller.peer;
-                            proxy::pass(tool, request, to, peer, in_flight, (breakers, maimed))
+                            let from = &caller.from;
+                            proxy::pass(tool, request, to, from, in_flight, (breakers, maimed))
                                 .await
                                 .map_err(Refusal::from)
                         }

@@ -241,7 +241,17 @@ pub(crate) struct Place {
 impl Place {
     /// What became of the call. The place is kept until it is dropped: an answer may still be on its way to a slow client.
     pub(crate) fn ended(&mut self, ending: Ending) {
-        self.ended = Some((self.since.elapsed(), ending));
+        self.ended_after(self.took(), ending);
+    }
+
+    /// The same of a call that took so long.
+    pub(crate) fn ended_after(&mut self, took: Duration, ending: Ending) {
+        self.ended = Some((took, ending));
+    }
+
+    /// Since it was let in.
+    pub(crate) fn took(&self) -> Duration {
+        self.since.elapsed()
     }
 }
 

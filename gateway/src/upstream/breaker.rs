@@ -55,6 +55,9 @@ impl Breaker {
     /// Whether a call may be made, and with which ticket; if not, for how long.
     pub(crate) fn allows(&self) -> Result<Ticket, Duration> {
         let mut inner = self.0.lock();
+        if inner.state == State::Closed {
+            return Ok(Ticket(inner.generation));
+        }
         let now = Instant::now();
         match inner.state {
             State::Closed => {}

@@ -12,12 +12,11 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 /// Between neighbours only (RFC 9110, section 7.6.1).
 const HOP: [HeaderName; 8] = [
@@ -42,7 +41,7 @@ pub(crate) async fn pass(
     tool: &Arc<Tool>,
     request: Request<Upload>,
     target: Uri,
-    peer: IpAddr,
+    from: &HeaderValue,
     in_flight: InFlight,
     (breakers, maimed): (bool, Option<Maimed>),
 ) -> Result<Response<Body>, CallError> {
@@ -52,10 +51,10 @@ pub(crate) async fn pass(
     let (ticket, mut place) = tool.enter(breakers).await?;
     let with_http_2 = request.version() == http::Version::HTTP_2;
     let uploaded = Arc::clone(&request.body().uploaded);
-    let request = forwarded(request, target, peer);
-    let start = Instant::now();
+    let request = forwarded(request, target, from);
     let answer = timeout(tool.config.timeout, links.ask(request)).await;
-    tool.meter.seconds.observe(start.elapsed().as_secs_f64());
+    let took = place.took();
+    tool.meter.seconds.observe(took.as_secs_f64());
     let outcome = match &answer {
         Ok(Ok(answer)) if answer.status().as_u16() < 500 => Outcome::Good,
         Ok(Ok(_)) => Outcome::Failed,
@@ -71,10 +70,11 @@ pub(crate) async fn pass(
     tool.ended(ticket, outcome);
     match answer {
         Ok(Ok(answer)) => {
-            place.ended(match answer.status().as_u16() {
+            let ending = match answer.status().as_u16() {
                 429 | 503 => Ending::Overloaded,
                 _ => Ending::Answered,
-            });
+            };
+            place.ended_after(took, ending);
             let (mut head, body) = answer.into_parts();
             clean(&mut head.headers);
             let pause = tool.config.timeout;
@@ -90,7 +90,7 @@ pub(crate) async fn pass(
 }
 
 /// The request as the tool gets it.
-fn forwarded(request: Request<Upload>, target: Uri, peer: IpAddr) -> Request<Upload> {
+fn forwarded(request: Request<Upload>, target: Uri, from: &HeaderValue) -> Request<Upload> {
     let (mut head, body) = request.into_parts();
     let authority = head.uri.authority().and_then(|it| HeaderValue::from_str(it.as_str()).ok());
     let host = head.headers.remove(header::HOST).or(authority);
@@ -100,13 +100,9 @@ fn forwarded(request: Request<Upload>, target: Uri, peer: IpAddr) -> Request<Upl
     clean(&mut head.headers);
     head.headers.remove(header::AUTHORIZATION); // the gateway's own, not the tool's
     let before = head.headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
-    let from = match before {
-        Some(before) => format!("{before}, {peer}"),
-        None => peer.to_string(),
-    };
-    if let Ok(from) = HeaderValue::from_str(&from) {
-        head.headers.insert("x-forwarded-for", from);
-    }
+    let all = before.zip(from.to_str().ok()).map(|(before, from)| format!("{before}, {from}"));
+    let from = all.and_then(|all| HeaderValue::try_from(all).ok()).unwrap_or_else(|| from.clone());
+    head.headers.insert("x-forwarded-for", from);
     if let Some(host) = host {
         head.headers.insert("x-forwarded-host", host);
     }
