@@ -86,6 +86,7 @@ fn a_burn_in_that_cannot_be_is_refused_before_anything_starts() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "a recovery takes real time")]
 fn r1_2_r3_4_exhausted_memory_that_cannot_be_eased_ends_the_process_and_is_named() {
     let dir = TempDir::new().unwrap();
     let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -11,6 +11,7 @@ const KILLS: u32 = 8;
 const MOMENT: Duration = Duration::from_millis(1_500);
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "the instant of a kill is real time")]
 fn r3_5_audit_records_outlive_a_kill_of_the_gateway_wherever_they_wait() {
     let dir = TempDir::new().unwrap();
     let mut postgres = Postgres::start(dir.path());
