@@ -178,15 +178,31 @@ impl Document {
         self.proved(text, &wanted, key)
     }
 
-    /// The document with every repairable fault mended, and how many there were.
+    /// The document with every fault mended that can be without losing a setting, and how many there were. Quotes that are open can make
+    /// one mend undo what another line says: then each is tried by itself.
     pub fn repaired(&self) -> (Self, usize) {
-        let mut text = self.text.clone();
         let repairs: Vec<_> =
             self.faults.iter().filter_map(|fault| fault.repair.as_ref()).collect();
+        let keys = |document: &Self| self.values().keys().all(|key| document.get(key).is_some());
+        let mut text = self.text.clone();
         for (range, with) in repairs.iter().rev() {
             text.replace_range(range.clone(), with);
         }
-        (Self::parse(&text), repairs.len())
+        let all = Self::parse(&text);
+        if keys(&all) {
+            return (all, repairs.len());
+        }
+        let (mut mended, mut count) = (self.clone(), 0);
+        // From the end, so that what lies before stays where it is.
+        for (range, with) in repairs.iter().rev().take(MOST_ALONE) {
+            let mut text = mended.text.clone();
+            text.replace_range(range.clone(), with);
+            let next = Self::parse(&text);
+            if keys(&next) {
+                (mended, count) = (next, count + 1);
+            }
+        }
+        (mended, count)
     }
 
     /// The edited text, if it says `wanted` and has no new fault.
@@ -209,6 +225,9 @@ impl Document {
         if crlf * 2 > self.text.matches('\n').count() { "\r\n" } else { "\n" }
     }
 }
+
+/// Mends that are tried by themselves: each reads the whole file.
+const MOST_ALONE: usize = 200;
 
 /// Whether `text` may stand before `=`.
 pub(super) fn is_key(text: &str) -> bool {

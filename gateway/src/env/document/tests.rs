@@ -251,3 +251,14 @@ fn r2_1_edited_files_are_read_alike_by_python() {
         assert_eq!(theirs[n], ours[n], "{text:?}");
     }
 }
+
+#[test]
+fn a_repair_that_would_lose_a_setting_is_left_out() {
+    // Found by the fuzz target: mended all at once, an open quote took another line along.
+    let text = "S=\nJ=N=\n\"iN==@\u{1}\"\nai=\"\nNN=@\u{1}\"[\nai=\"\nNHN=\nC&==\"\n\"%%%%\ni=\"\nNNJ=N=\n\"iN==@\u{1}\"\nai=\"\nNN=@\u{1}\"";
+    let document = Document::parse(text);
+    let (repaired, _) = document.repaired();
+    for (key, value) in document.values() {
+        assert!(repaired.get(key).is_some(), "{key} {value}");
+    }
+}
