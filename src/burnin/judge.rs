@@ -190,9 +190,8 @@ fn memory_and_cpu(verdict: &mut Verdict, it: &Measured, faults: &[Fault]) {
         verdict.judge("R1.4", grown.is_stable(), found, "110 % of the baseline", "/proc");
     }
     // What a process does without requests too is shared by more of them in a spike.
-    let in_spike = |hour: f64| ::burnin::plan::in_spike(hour);
     let disturbed = disturbed(faults);
-    match cost(&it.gateway.all(), 24, |hour| disturbed(hour) || in_spike(hour)) {
+    match cost(&it.gateway.all(), 24, |hour| disturbed(hour) || ::burnin::plan::in_spike(hour)) {
         None => verdict.skip("R1.5", "too few calm readings of the gateway"),
         Some((baseline, least, greatest)) => {
             let found = format!(

@@ -275,7 +275,9 @@ impl Inner {
     async fn still_wanted(self: &Arc<Self>, fingerprint: &str) -> Result<(), safety::Refused> {
         let (own, fingerprint) = (Arc::clone(self), fingerprint.to_owned());
         let asked = tokio::task::spawn_blocking(move || safety::still_wanted(&own, &fingerprint));
-        asked.await.unwrap_or(Ok(()))
+        // Nothing is done on an answer that did not come.
+        let lost = |_| Err(safety::refused("unknown", "whether it is wanted could not be told"));
+        asked.await.unwrap_or_else(lost)
     }
 
     /// Whether the alert came to its end after `began`: one that was over before is no merit of the step.

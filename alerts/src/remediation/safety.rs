@@ -21,7 +21,7 @@ pub(super) struct Refused {
     pub(super) why: String,
 }
 
-fn refused(kind: &'static str, why: impl Into<String>) -> Refused {
+pub(super) fn refused(kind: &'static str, why: impl Into<String>) -> Refused {
     Refused { kind, why: why.into() }
 }
 

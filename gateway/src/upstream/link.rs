@@ -57,6 +57,8 @@ struct Shelf {
     links: Vec<Box<Link>>,
     /// Whether somebody looks through them.
     swept: bool,
+    /// Links that still send a request whose answer is there; more than are kept are closed.
+    resting: usize,
 }
 
 /// One connection. It takes more than a kilobyte and changes hands twice a request, so that it is moved as a box.
@@ -228,6 +230,12 @@ fn put(shelf: &Arc<Mutex<Shelf>>, mut link: Box<Link>) {
     }
     if !link.is_free() && link.connection.is_some() {
         // The answer was there before the request was: who sends it must not be cut off.
+        let mut kept = shelf.lock();
+        if kept.resting >= KEPT {
+            return;
+        }
+        kept.resting += 1;
+        drop(kept);
         let shelf = Arc::downgrade(shelf);
         tokio::spawn(async move {
             let done = poll_fn(|context| {
@@ -238,10 +246,10 @@ fn put(shelf: &Arc<Mutex<Shelf>>, mut link: Box<Link>) {
                     Poll::Pending
                 }
             });
-            if timeout(REST, done).await.is_ok()
-                && link.is_free()
-                && let Some(shelf) = shelf.upgrade()
-            {
+            let rested = timeout(REST, done).await.is_ok();
+            let Some(shelf) = shelf.upgrade() else { return };
+            shelf.lock().resting -= 1;
+            if rested && link.is_free() {
                 keep(&shelf, link);
             }
         });
@@ -325,11 +333,7 @@ impl HttpBody for Answer {
         }
         match &frame {
             Poll::Ready(Some(Err(_))) => self.link = None,
-            Poll::Ready(None) => {
-                if let Some(link) = self.link.take() {
-                    put(&self.shelf, link);
-                }
-            }
+            Poll::Ready(None) => self.keep_link_at_end(true),
             // Nobody asks for more after trailers.
             Poll::Ready(Some(Ok(frame))) => self.keep_link_at_end(frame.is_trailers()),
             Poll::Pending => {}
