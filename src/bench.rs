@@ -51,6 +51,9 @@ enum BenchCommand {
         /// Seconds of each overload
         #[arg(long, default_value_t = 20)]
         seconds: u64,
+        /// Another build of this program to measure too, such as one with the gateway alone
+        #[arg(long, value_name = "PROGRAM")]
+        also: Option<PathBuf>,
     },
     /// What the detectors find, in CSV files or in stored history
     Detect(DetectArgs),
@@ -183,9 +186,10 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
             BenchCommand::Alert { faults, seed } => {
                 bench::alert(AlertPlan { faults, seed }, !alone).await
             }
-            BenchCommand::Gateway { requests, seconds } => {
+            BenchCommand::Gateway { requests, seconds, also } => {
                 let time = Duration::from_secs(seconds.max(1));
-                bench::gateway(GatewayPlan { requests: requests.max(1_000), time }, !alone).await
+                let requests = requests.max(1_000);
+                bench::gateway(GatewayPlan { requests, time, also }, !alone).await
             }
             BenchCommand::Scrape { targets, seconds, seed } => {
                 let time = Duration::from_secs(seconds.max(1));

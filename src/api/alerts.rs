@@ -115,10 +115,15 @@ pub(crate) async fn receivers(State(api): State<Api>) -> Response {
     Json(json!({ "receivers": api.desk.receivers() })).into_response()
 }
 
-/// `GET /api/v1/silences?past=true`
+/// `GET /api/v1/silences?limit=100&past=true`
 pub(crate) async fn silences(State(api): State<Api>, query: AskedQuery) -> Response {
     match asked(query) {
-        Ok(asked) => Json(json!({ "silences": api.desk.silences(asked.past) })).into_response(),
+        Ok(asked) => {
+            let mut silences = api.desk.silences(asked.past);
+            let total = silences.len();
+            silences.truncate(asked.limit);
+            Json(json!({ "silences": silences, "total": total })).into_response()
+        }
         Err(problem) => *problem,
     }
 }

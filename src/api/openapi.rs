@@ -69,7 +69,13 @@ const OPERATIONS: [Row; 33] = [
         "Says that the caller looks after all of an incident",
         NO_BODY,
     ),
-    ("/api/v1/silences", "get", "read", "Silences that are not over; past", NO_BODY),
+    (
+        "/api/v1/silences",
+        "get",
+        "read",
+        "Silences that are not over, the newest first; limit, past",
+        NO_BODY,
+    ),
     (
         "/api/v1/silences",
         "post",

@@ -1,8 +1,8 @@
 //! What came of a run, criterion by criterion: from the clients' side, from outside the processes, and by SQL from the monitor.
 
 use super::Measured;
-use super::faults::{Fault, is_recovered};
-use super::stack::Stack;
+use super::faults::{Fault, MonitorKill, is_recovered};
+use super::stack::{BUDGET, Stack};
 use crate::monitor_client::MonitorClient;
 use ::burnin::page::{Line, Marks, Plot};
 use ::burnin::readings::{Reading, Readings};
@@ -10,10 +10,11 @@ use ::burnin::sink::Told;
 use ::burnin::tally::Kind;
 use ::burnin::verdict::{Verdict, cost, growth};
 use ::chaos::Outcome;
+use model::Timestamp;
 use model::exposition::Dialect;
 use model::exposition::parse::Parser;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::PoisonError;
 
@@ -48,10 +49,12 @@ pub(super) async fn judge(it: &Measured, stack: &Stack, monitor: &MonitorClient)
     let faults = it.done.all();
     availability(&mut verdict, it);
     recovery(&mut verdict, it, &faults);
+    together(&mut verdict, it, &faults);
+    kept(&mut verdict, &it.done.monitor_kills());
     health(&mut verdict, it, &faults);
     memory_and_cpu(&mut verdict, it, &faults);
     edits(&mut verdict, it, stack);
-    chaos(&mut verdict, it, stack, &faults).await;
+    chaos(&mut verdict, stack, &faults).await;
     alerts(&mut verdict, it, &faults);
     series(&mut verdict, it, stack, monitor, &faults).await;
     own_pages(&mut verdict, it, stack).await;
@@ -129,6 +132,54 @@ fn recovery(verdict: &mut Verdict, it: &Measured, faults: &[Fault]) {
     }
 }
 
+/// Faults that were there at once.
+fn together(verdict: &mut Verdict, it: &Measured, faults: &[Fault]) {
+    let span = |fault: &Fault| {
+        let event = fault.event.as_ref()?;
+        let seconds = |at: Timestamp| (at.millis() - it.began.millis()) as f64 / 1_000.0;
+        Some((seconds(event.began?), seconds(event.ended?), event.experiment.target()))
+    };
+    let spans: Vec<(f64, f64, String)> = faults.iter().filter_map(span).collect();
+    let at_once = |(from, to, _): &(f64, f64, String)| {
+        let there = |it: &&(f64, f64, String)| (it.0..it.1).contains(from) && from < to;
+        spans.iter().filter(there).map(|it| it.2.as_str()).collect::<Vec<_>>()
+    };
+    let crowds: Vec<Vec<&str>> = spans.iter().map(at_once).filter(|it| it.len() > 1).collect();
+    let most = crowds.iter().map(Vec::len).max().unwrap_or(0);
+    if most < 2 {
+        return verdict.skip("R6.5", "no two faults were there at once");
+    }
+    let shared = crowds.iter().any(|it| it.iter().collect::<BTreeSet<_>>().len() < it.len());
+    let during = |from: f64| {
+        let overlaps = |it: &(f64, f64, String)| (it.0..it.1).contains(&from);
+        spans.iter().filter(|it| overlaps(it)).count() > 1
+    };
+    let outages = it.probed.outages(it.seconds).iter().filter(|it| during(it.from)).count();
+    let bad = faults.iter().filter(|it| !it.event.as_ref().is_some_and(is_recovered)).count();
+    let words = format!(
+        "{most} faults at once at most, {} on one target; {outages} outages meanwhile, {bad} faults not recovered",
+        if shared { "two of them" } else { "none" },
+    );
+    let good = most <= BUDGET && !shared && outages == 0 && bad == 0;
+    let source = "SELECT experiment, fault, target, began, ended FROM chaos_events; prober";
+    verdict.judge("R6.5", good, words, format!("{BUDGET} at once, no outage"), source);
+}
+
+/// What is left of the samples when the monitor was killed.
+fn kept(verdict: &mut Verdict, kills: &[MonitorKill]) {
+    for it in kills {
+        let MonitorKill { hour, shown, lost, seconds } = it;
+        let words = match lost {
+            Some(lost) => format!(
+                "monitor killed at hour {hour:.1}: of {shown} samples {lost} lost, back after {seconds:.1} s"
+            ),
+            None => format!("killed at hour {hour:.1}, the monitor did not come back"),
+        };
+        let sql = "SELECT count(*) FROM samples, before and after";
+        verdict.judge("R3.5", *lost == Some(0), words, "none lost", sql);
+    }
+}
+
 fn why(fault: &Fault) -> String {
     match (&fault.event, &fault.error) {
         (Some(event), _) => format!("{} {}", event.outcome.name(), event.detail),
@@ -140,7 +191,7 @@ fn why(fault: &Fault) -> String {
 fn health(verdict: &mut Verdict, it: &Measured, faults: &[Fault]) {
     let (asked, unanswered) = it.probed.counts();
     // A process that was killed or stopped on purpose cannot answer; how long that lasts is R1.2.
-    let seconds = |at: model::Timestamp| (at.millis() - it.began.millis()) as f64 / 1_000.0;
+    let seconds = |at: Timestamp| (at.millis() - it.began.millis()) as f64 / 1_000.0;
     let explained = |at: f64| {
         let of = faults.iter().filter(|fault| fault.name.starts_with("process_"));
         of.clone().any(|fault| (seconds(fault.began)..=seconds(fault.ended) + 5.0).contains(&at))
@@ -252,7 +303,7 @@ fn edits(verdict: &mut Verdict, it: &Measured, stack: &Stack) {
     }
 }
 
-async fn chaos(verdict: &mut Verdict, it: &Measured, stack: &Stack, faults: &[Fault]) {
+async fn chaos(verdict: &mut Verdict, stack: &Stack, faults: &[Fault]) {
     let events: Vec<_> = faults.iter().filter_map(|it| it.event.as_ref()).collect();
     if events.is_empty() {
         return;
@@ -308,7 +359,6 @@ async fn chaos(verdict: &mut Verdict, it: &Measured, stack: &Stack, faults: &[Fa
             format!("{:.2} % of requests failed while the database was away", share * 100.0);
         verdict.judge("R4.2", share <= 0.01, words, "1 %", "SELECT failing FROM chaos_events");
     }
-    let _ = it;
 }
 
 fn alerts(verdict: &mut Verdict, it: &Measured, faults: &[Fault]) {
@@ -317,7 +367,7 @@ fn alerts(verdict: &mut Verdict, it: &Measured, faults: &[Fault]) {
     let (mut count, mut mute) = (0, Vec::new());
     for fault in faults.iter().filter(|it| it.name.starts_with("process_")) {
         let Some(began) = fault.event.as_ref().and_then(|it| it.began) else { continue };
-        let of_it = |it: &&Told| OF_A_PROCESS.contains(&it.alert.as_str());
+        let of_it = |it: &&Told| OF_A_PROCESS.contains(&it.alert.as_str()) && it.job == "gateway";
         // Of what fires already nobody is told again.
         let mut fires = BTreeMap::new();
         for it in told.iter().filter(of_it).filter(|it| it.at < began.millis()) {
@@ -375,6 +425,16 @@ async fn series(
         let n = number(monitor, &sql).await.unwrap_or(0.0);
         let words = format!("{n} samples of host load in {seconds:.0} s");
         verdict.judge("R3.1", n >= seconds * 0.9 - 2.0, words, "one a second", sql);
+    }
+    let sql = format!(
+        "SELECT max(value) AS most FROM scrape_attempts WHERE job = 'gateway' AND time > TIMESTAMP '{from}'"
+    );
+    match number(monitor, &sql).await {
+        Some(most) if most > 1.0 => {
+            let words = format!("{most} attempts at most at a scrape that failed");
+            verdict.judge("R3.2", most <= 5.0, words, "2 to 5", sql);
+        }
+        _ => verdict.skip("R3.2", "no scrape failed"),
     }
     let sql = format!(
         "SELECT count(*) AS n FROM incidents WHERE service = 'gateway' AND began > TIMESTAMP '{from}' AND recovery_seconds IS NOT NULL AND cause IN ('killed', 'hung', 'stopped')"

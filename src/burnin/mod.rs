@@ -57,7 +57,7 @@ pub(crate) struct BurninArgs {
     /// Where the random numbers start
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Only these faults of the plan, such as process_kill,database_away
+    /// Only these faults of the plan, such as process_kill,latency@6 (the one of hour 6)
     #[arg(long, value_delimiter = ',', value_name = "FAULT")]
     only: Vec<String>,
     /// A defect on purpose: the run must fail at its criterion
@@ -121,10 +121,11 @@ pub(crate) struct Measured {
 
 pub(crate) fn run(args: BurninArgs) -> Result<(), Failure> {
     telemetry::trace::start("error");
-    let known: Vec<&str> = ::burnin::plan::steps().iter().map(|it| it.fault).collect();
-    if let Some(odd) = args.only.iter().find(|it| !known.contains(&it.as_str())) {
-        let text =
-            format!("--only: no fault {odd:?} is in the plan; there are {}", known.join(", "));
+    let steps = ::burnin::plan::steps();
+    let known = |it: &&String| steps.iter().any(|step| step.is_in(std::slice::from_ref(*it)));
+    if let Some(odd) = args.only.iter().find(|it| !known(it)) {
+        let all: Vec<String> = steps.iter().map(|it| format!("{}@{}", it.fault, it.hour)).collect();
+        let text = format!("--only: no fault {odd:?} is in the plan; there are {}", all.join(", "));
         return Err(Failure::text(exit::USAGE, text));
     }
     let dir = std::path::absolute(&args.dir).map_err(exit::with(exit::SYSTEM))?;

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// For all to be ready.
 const START: Duration = Duration::from_secs(60);
+/// Faults that may be there at once.
+pub(super) const BUDGET: usize = 3;
 /// Memory over which the watchdog eases the gateway, and restarts it if that does not help.
 const MEMORY_LIMIT: u64 = 512;
 
@@ -217,7 +219,7 @@ command = {monitor_command}
 name = "burnin"
 webhook = {{ url = "{receiver}" }}
 {runbooks}[chaos]
-{chaos}budget = 3
+{chaos}budget = {BUDGET}
 [watchdog]
 dir = {logs}
 listen = "{watchdog}"

@@ -31,13 +31,14 @@ fn state<'a>(verdict: &'a Value, id: &str) -> &'a str {
 #[test]
 fn r1_1_r1_2_r1_3_r7_1_a_short_burn_in_is_passed_and_leaves_nothing_behind() {
     let dir = TempDir::new().unwrap();
-    let faults = "latency,process_kill,process_stop,database_away";
+    let faults = "latency@6,process_kill,process_stop,database_away";
     let (_, verdict, text) =
         burnin(&dir.path().join("run"), &["--realtime", "100s", "--only", faults]);
     assert_eq!(verdict["criteria"].as_array().unwrap().len(), 40);
-    for id in
-        ["R1.2", "R2.1", "R2.4", "R3.1", "R4.2", "R6.2", "R6.4", "R7.1", "R7.4", "R8.1", "R8.2"]
-    {
+    for id in [
+        "R1.2", "R2.1", "R2.4", "R3.1", "R3.2", "R4.2", "R6.2", "R6.4", "R7.1", "R7.4", "R8.1",
+        "R8.2",
+    ] {
         assert_eq!(state(&verdict, id), "pass", "{id}: {text}");
     }
     for id in ["R1.1", "R1.3", "R3.3"] {
@@ -51,12 +52,25 @@ fn r1_1_r1_2_r1_3_r7_1_a_short_burn_in_is_passed_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn r3_5_r6_5_a_killed_monitor_loses_nothing_and_four_faults_at_once_hurt_nobody() {
+    let dir = TempDir::new().unwrap();
+    let faults =
+        "monitor_kill@10.5,latency@16.5,jitter@16.5,cache_away@16.5,abort@16.5,process_kill@12";
+    let (_, verdict, text) =
+        burnin(&dir.path().join("run"), &["--realtime", "60s", "--only", faults]);
+    for id in ["R3.5", "R6.4", "R6.5"] {
+        assert_eq!(state(&verdict, id), "pass", "{id}: {text}");
+    }
+    assert!(text.contains("3 faults at once at most, none on one target"), "{text}");
+}
+
+#[test]
 fn a_corrupting_editor_a_mute_alerter_and_a_fault_without_end_are_found() {
     let dir = TempDir::new().unwrap();
     for (control, only, criterion) in [
-        ("corrupting", "latency", "R2.1"),
-        ("mute", "process_kill", "R3.3"),
-        ("endless", "process_kill", "R6.4"),
+        ("corrupting", "latency@6", "R2.1"),
+        ("mute", "process_kill@12", "R3.3"),
+        ("endless", "process_kill@12", "R6.4"),
     ] {
         let run = dir.path().join(control);
         let args = ["--realtime", "15s", "--only", only, "--control", control];

@@ -1,9 +1,10 @@
 //! Alerts on the real program: rules, receivers, outbox, silences, roles.
 
 use crate::harness::mailbox::{Hook, Mailbox, hook, mail};
-use crate::harness::page::{PageServer, get, ok, post};
+use crate::harness::page::{PageServer, get, get_with, ok, post};
 use crate::harness::program::{Monitor, NO_HOST, job, run, write};
 use crate::harness::wait::wait_for;
+use serde_json::Value;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -322,6 +323,13 @@ fn a_silence_is_set_audited_and_ended_and_a_token_to_read_may_not() {
     let (code, text) = send("a-token-that-operates", "/api/v1/silences", body, &own);
     assert_eq!(code, 200, "{text}");
     assert!(text.contains("\"author\":\"operateer\""), "{text}");
+    let reader = [("authorization", "Bearer a-token-that-reads-1")];
+    for (path, shown) in [("/api/v1/silences?limit=0", 0), ("/api/v1/silences", 1)] {
+        let (_, text) = get_with(&monitor.address, path, &reader).unwrap();
+        let all: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(all["total"], 1, "{text}");
+        assert_eq!(all["silences"].as_array().unwrap().len(), shown, "{text}");
+    }
     let (code, text) = send("a-token-that-operates", "/api/v1/silences", "{}", &own);
     assert!(code == 400 && text.contains("matchers"), "{text}");
     let (code, text) = send(

@@ -52,9 +52,21 @@ fn reply(mut socket: TcpStream, text: &str) -> std::io::Result<()> {
 
 /// Gets `path` and returns status and body.
 pub(crate) fn get(address: &str, path: &str) -> Option<(u16, String)> {
+    get_with(address, path, &[])
+}
+
+/// The same, with headers.
+pub(crate) fn get_with(
+    address: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Option<(u16, String)> {
     let mut socket = TcpStream::connect(address).ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).ok()?;
+    let mut head = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    socket.write_all(head.as_bytes()).and_then(|()| socket.write_all(b"\r\n")).ok()?;
     let mut text = String::new();
     socket.read_to_string(&mut text).ok()?;
     let status = text.split(' ').nth(1)?.parse().ok()?;

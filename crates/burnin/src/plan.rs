@@ -10,14 +10,17 @@ pub const REQUESTS: u64 = 51_840_000;
 /// Clients of the failed run.
 pub const CLIENTS: usize = 300;
 
-/// One thing that is done.
+/// The monitor is killed: no experiment, for the monitor does those.
+pub const MONITOR_KILL: &str = "monitor_kill";
+
+/// One thing that is done. Those of one hour are done at once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     /// When, in hours.
     pub hour: f64,
     /// For how many hours.
     pub hours: f64,
-    /// The experiment, as the monitor's API takes it.
+    /// The experiment, as the monitor's API takes it, or [`MONITOR_KILL`].
     pub fault: &'static str,
     /// The tool, for faults of tools.
     pub tool: Option<&'static str>,
@@ -31,7 +34,17 @@ pub struct Step {
     pub edits: bool,
 }
 
-/// The faults of a burn-in: the failed run's chaos windows, database restart and kills, and what R1.2 names besides.
+impl Step {
+    /// Whether it is one of those that are asked for, as a fault or as `fault@hour`.
+    pub fn is_in(&self, asked: &[String]) -> bool {
+        let name =
+            |it: &String| *it == self.fault || *it == format!("{}@{}", self.fault, self.hour);
+        asked.iter().any(name)
+    }
+}
+
+/// The faults of a burn-in: the failed run's chaos windows, database restart and kills, what R1.2 names besides, four faults at once of
+/// which two are of one tool, and the monitor's own end.
 pub fn steps() -> Vec<Step> {
     let step = |hour, hours, fault| Step {
         hour,
@@ -50,17 +63,25 @@ pub fn steps() -> Vec<Step> {
         edits: true,
         ..step(hour, 0.5, fault)
     };
+    let crowd =
+        |fault, tool, amount| Step { tool, amount, percent: 20.0, ..step(16.5, 0.25, fault) };
     vec![
         window(6.0, "latency", Some("serpapi"), 20.0, Some(0.5)),
         step(9.0, 0.25, "cache_away"),
+        step(10.5, 0.0, MONITOR_KILL),
         step(12.0, 0.0, "process_kill"),
         Step { tool: Some("openai"), ..step(15.0, 0.25, "upstream_away") },
+        crowd("latency", Some("serpapi"), Some(0.5)),
+        crowd("jitter", Some("http_fetch"), Some(1.0)),
+        crowd("cache_away", None, None),
+        crowd("abort", Some("serpapi"), None),
         window(18.0, "abort", Some("serpapi"), 20.0, None),
         step(21.0, 0.25, "process_stop"),
         step(24.0, 0.25, "database_away"),
         Step { amount: Some(256.0), ..step(27.0, 0.25, "memory_balloon") },
         window(30.0, "jitter", Some("http_fetch"), 20.0, Some(1.0)),
         Step { amount: Some(20_000.0), ..step(33.0, 0.25, "handle_hog") },
+        step(34.5, 0.0, MONITOR_KILL),
         step(36.0, 0.0, "process_kill"),
         Step { component: Some("stats"), ..step(39.0, 0.0, "task_hang") },
         window(42.0, "database_slow", None, 100.0, Some(0.2)),
@@ -111,5 +132,8 @@ mod tests {
             steps().iter().filter(|it| it.fault == fault).map(|it| it.hour).collect()
         };
         assert_eq!((at("process_kill"), at("database_away")), (vec![12.0, 36.0], vec![24.0]));
+        assert!(steps().is_sorted_by_key(|it| it.hour));
+        let crowd = steps().into_iter().filter(|it| it.hour == 16.5);
+        assert_eq!(crowd.filter(|it| it.tool == Some("serpapi")).count(), 2);
     }
 }

@@ -260,7 +260,7 @@ impl Experiment {
     }
 
     /// What it is done to; two that name the same are not there together.
-    pub(crate) fn target(&self) -> String {
+    pub fn target(&self) -> String {
         match (self.fault.place(), self.fault) {
             (Place::Tool(_), _) => format!("tool {}", self.tool.as_deref().unwrap_or_default()),
             (Place::Component(_), _) => {

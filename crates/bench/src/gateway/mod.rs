@@ -10,18 +10,21 @@ mod upstream;
 
 use crate::system::BenchError;
 use load::Load;
-use proxy::{Proxy, Which};
+use proxy::{Candidate, Proxy};
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 use upstream::Upstream;
 
 /// What to measure.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct GatewayPlan {
     /// Requests of the measurement of processor time; memory is read after them.
     pub requests: u64,
     /// How long each overload lasts.
     pub time: Duration,
+    /// Another build of ours to measure after it.
+    pub also: Option<PathBuf>,
 }
 
 /// Connections of the measurement of processor time.
@@ -52,10 +55,12 @@ pub async fn gateway(plan: GatewayPlan, peers: bool) -> Result<String, BenchErro
     let mut overload_title = String::new();
     // nginx first: the others are told against it.
     let mut nginx = None;
-    for which in Which::chosen(peers) {
-        eprintln!("{}: {} requests on {CONNECTIONS} connections …", which.name(), plan.requests);
-        let micros = one_cost(which, plan, nginx, &mut cost).await?;
-        if which == Which::Nginx {
+    let candidates = Candidate::chosen(peers, plan.also.as_deref())?;
+    for candidate in &candidates {
+        let (name, requests) = (candidate.name, plan.requests);
+        eprintln!("{name}: {requests} requests on {CONNECTIONS} connections …");
+        let micros = one_cost(candidate, requests, nginx, &mut cost).await?;
+        if candidate.is_baseline() {
             nginx = Some(micros);
         }
     }
@@ -67,34 +72,34 @@ pub async fn gateway(plan: GatewayPlan, peers: bool) -> Result<String, BenchErro
     let _ =
         writeln!(overload_title, "The tool alone, {AT_ONCE} requests at once: {capacity:.0}/s.\n");
     drop(upstream);
-    for which in Which::chosen(peers) {
+    for candidate in &candidates {
         for share in OFFERED {
             let rate = capacity * share;
-            eprintln!("{}: {rate:.0} requests/s for {:?} …", which.name(), plan.time);
-            one_overload(which, plan, (rate, capacity), &mut overload).await?;
+            eprintln!("{}: {rate:.0} requests/s for {:?} …", candidate.name, plan.time);
+            one_overload(candidate, plan.time, (rate, capacity), &mut overload).await?;
         }
     }
     Ok(format!("{cost}\n{overload_title}{overload}"))
 }
 
 async fn one_cost(
-    which: Which,
-    plan: GatewayPlan,
+    candidate: &Candidate,
+    requests: u64,
     nginx: Option<f64>,
     table: &mut String,
 ) -> Result<f64, BenchError> {
     let upstream = Upstream::start(usize::MAX, Duration::ZERO).await?;
-    let mut proxy = Proxy::start(which, upstream.address, None).await?;
+    let mut proxy = Proxy::start(candidate, upstream.address, None).await?;
     let load = Load::new(proxy.address, &proxy.request());
-    load.closed(CONNECTIONS, plan.requests / 20).await?; // warm
+    load.closed(CONNECTIONS, requests / 20).await?; // warm
     let before = proxy.cpu_seconds()?;
-    let tally = load.closed(CONNECTIONS, plan.requests).await?;
+    let tally = load.closed(CONNECTIONS, requests).await?;
     let micros = (proxy.cpu_seconds()? - before) / tally.good.len() as f64 * 1e6;
     let resident = proxy.resident_mib()?;
     let slow = Upstream::start(usize::MAX, Duration::from_millis(500)).await?;
     proxy.end().await;
     // The burst meets a proxy of its own: its memory is compared with that of a fresh one.
-    let mut proxy = Proxy::start(which, slow.address, None).await?;
+    let mut proxy = Proxy::start(candidate, slow.address, None).await?;
     let load = Load::new(proxy.address, &proxy.request());
     load.closed(CONNECTIONS, 2_000).await?;
     load.closed(BURST, BURST as u64 * 4).await?;
@@ -102,11 +107,12 @@ async fn one_cost(
     let after = proxy.resident_mib()?;
     proxy.end().await;
     let against = nginx.map_or("1".to_owned(), |nginx| format!("{:.2}", micros / nginx));
-    let against = if nginx.is_none() && which != Which::Nginx { "–".to_owned() } else { against };
+    let against =
+        if nginx.is_none() && !candidate.is_baseline() { "–".to_owned() } else { against };
     let _ = writeln!(
         table,
         "| {} | {} | {micros:.1} | {against} | {:.0} | {:.2} | {:.2} | {resident:.1} | {after:.1} |",
-        which.name(),
+        candidate.name,
         tally.good.len(),
         tally.good.len() as f64 / tally.seconds,
         load::quantile(&tally.good, 0.5) * 1e3,
@@ -116,18 +122,18 @@ async fn one_cost(
 }
 
 async fn one_overload(
-    which: Which,
-    plan: GatewayPlan,
+    candidate: &Candidate,
+    time: Duration,
     (rate, capacity): (f64, f64),
     table: &mut String,
 ) -> Result<(), BenchError> {
     let upstream = Upstream::start(AT_ONCE, SERVICE).await?;
-    let mut proxy = Proxy::start(which, upstream.address, Some(AT_ONCE)).await?;
+    let mut proxy = Proxy::start(candidate, upstream.address, Some(AT_ONCE)).await?;
     let load = Load::new(proxy.address, &proxy.request());
     // Some seconds to find out what the tool can do, which count for nobody.
     load.clone().open(rate, Duration::from_secs(5)).await?;
-    let asking = proxy.health().map(|health| tokio::spawn(health.open(HEALTH_RATE, plan.time)));
-    let tally = load.clone().open(rate, plan.time).await?;
+    let asking = proxy.health().map(|health| tokio::spawn(health.open(HEALTH_RATE, time)));
+    let tally = load.clone().open(rate, time).await?;
     let health = match asking {
         Some(asking) => {
             let asked = asking.await.map_err(BenchError::task)??;
@@ -142,7 +148,7 @@ async fn one_overload(
     let _ = writeln!(
         table,
         "| {} | {rate:.0} | {good:.0} | {:.1} % | {:.1} | {:.1} | {:.0} | {:.1} | {:.0} | {health} | {resident:.1} |",
-        which.name(),
+        candidate.name,
         good / rate.min(capacity) * 100.0,
         load::quantile(&tally.good, 0.5) * 1e3,
         load::quantile(&tally.good, 0.99) * 1e3,

@@ -17,44 +17,48 @@ use tokio::net::TcpStream;
 /// For a proxy to listen.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
-/// Which proxy.
+/// How a proxy is set up and spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Which {
+enum Kind {
     Nginx,
     Haproxy,
     Forerunner,
 }
 
-impl Which {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Nginx => "nginx",
-            Self::Haproxy => "haproxy",
-            Self::Forerunner => "Forerunner",
-        }
-    }
+/// A program that is measured.
+pub(super) struct Candidate {
+    pub(super) name: &'static str,
+    kind: Kind,
+    program: PathBuf,
+}
 
-    /// The program, if it is on this machine.
-    fn program(self) -> Option<PathBuf> {
-        match self {
-            Self::Nginx => program("nginx"),
-            Self::Haproxy => program("haproxy"),
-            Self::Forerunner => std::env::current_exe().ok(),
-        }
-    }
-
-    /// Ours, and with `peers` those that are installed before it.
-    pub(super) fn chosen(peers: bool) -> Vec<Self> {
+impl Candidate {
+    /// With `peers` those that are installed, then ours, then `also`, another build of ours.
+    pub(super) fn chosen(peers: bool, also: Option<&Path>) -> Result<Vec<Self>, BenchError> {
         let mut chosen = Vec::new();
-        for which in [Self::Nginx, Self::Haproxy, Self::Forerunner] {
-            match (which, which.program()) {
-                (Self::Forerunner, _) => chosen.push(which),
-                (_, Some(_)) if peers => chosen.push(which),
-                (_, None) if peers => eprintln!("{} is not installed", which.name()),
-                _ => {}
+        if peers {
+            for (name, kind) in [("nginx", Kind::Nginx), ("haproxy", Kind::Haproxy)] {
+                match program(name) {
+                    Some(program) => chosen.push(Self { name, kind, program }),
+                    None => eprintln!("{name} is not installed"),
+                }
             }
         }
-        chosen
+        let kind = Kind::Forerunner;
+        let program = std::env::current_exe().map_err(BenchError::task)?;
+        chosen.push(Self { name: "Forerunner", kind, program });
+        if let Some(also) = also {
+            if !also.is_file() {
+                return Err(BenchError::Other(format!("{}: no program there", also.display())));
+            }
+            chosen.push(Self { name: "Forerunner, other build", kind, program: also.to_owned() });
+        }
+        Ok(chosen)
+    }
+
+    /// Whether the others are told against it.
+    pub(super) fn is_baseline(&self) -> bool {
+        self.kind == Kind::Nginx
     }
 }
 
@@ -70,7 +74,7 @@ pub(super) struct Proxy {
 impl Proxy {
     /// `at_once` is what the tool can do at once, for those that must be told.
     pub(super) async fn start(
-        which: Which,
+        candidate: &Candidate,
         tool: SocketAddr,
         at_once: Option<usize>,
     ) -> Result<Self, BenchError> {
@@ -79,29 +83,25 @@ impl Proxy {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let path = dir.path().join("config");
         let control = free_port()?;
-        let (text, args) = configure(which, dir.path(), &path, (port, control), (tool, at_once));
+        let (text, args) =
+            configure(candidate.kind, dir.path(), &path, (port, control), (tool, at_once));
         durable::replace(&path, text.as_bytes())?;
-        let missing = || BenchError::Other(format!("{} is not installed", which.name()));
-        let command = Command::new(which.program().ok_or_else(missing)?, args);
+        let command = Command::new(&candidate.program, args);
         let mut child = Child::start(&command, None)?;
         let start = Clock::system().monotonic();
         while TcpStream::connect(address).await.is_err() {
             if start.elapsed() > READY_WITHIN {
                 let _ = child.end(Duration::from_secs(1)).await;
                 let words = child.last_lines().join("\n");
-                return Err(BenchError::Other(format!(
-                    "{} does not listen: {words}",
-                    which.name()
-                )));
+                let name = candidate.name;
+                return Err(BenchError::Other(format!("{name} does not listen: {words}")));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let token = match which {
-            Which::Forerunner => Some(grant(address).await?),
-            _ => None,
-        };
+        let ours = candidate.kind == Kind::Forerunner;
+        let token = if ours { Some(grant(address).await?) } else { None };
         let control = SocketAddr::from((Ipv4Addr::LOCALHOST, control));
-        let control = (which == Which::Forerunner).then_some(control);
+        let control = ours.then_some(control);
         Ok(Self { address, child, token, control, _dir: dir })
     }
 
@@ -159,7 +159,7 @@ async fn grant(address: SocketAddr) -> Result<String, BenchError> {
 /// is; nginx has no admission for a tool behind it. One process each, with as many threads as the machine has processors where it has
 /// threads.
 fn configure(
-    which: Which,
+    kind: Kind,
     dir: &Path,
     config: &Path,
     (port, control): (u16, u16),
@@ -168,8 +168,8 @@ fn configure(
     // haproxy is told what the tool can do; nobody tells ours.
     let maxconn = at_once.unwrap_or(1_000);
     let (folder, file) = (dir.display(), config.display().to_string());
-    match which {
-        Which::Nginx => (
+    match kind {
+        Kind::Nginx => (
             format!(
                 "daemon off;\nmaster_process off;\npid {folder}/pid;\nerror_log stderr crit;\nworker_rlimit_nofile 19000;\n\
                  events {{ worker_connections 18000; }}\nhttp {{\n access_log off;\n keepalive_requests 1000000000;\n\
@@ -179,7 +179,7 @@ fn configure(
             ),
             vec!["-p".to_owned(), folder.to_string(), "-c".to_owned(), file],
         ),
-        Which::Haproxy => (
+        Kind::Haproxy => (
             format!(
                 "global\n maxconn 9000\ndefaults\n mode http\n timeout connect 1s\n timeout client 30s\n timeout server 30s\n timeout queue 200ms\n\
                  frontend f\n bind 127.0.0.1:{port} backlog 4096\n default_backend b\n\
@@ -187,7 +187,7 @@ fn configure(
             ),
             vec!["-db".to_owned(), "-f".to_owned(), file],
         ),
-        Which::Forerunner => (
+        Kind::Forerunner => (
             format!(
                 "[gateway]\nlisten = \"127.0.0.1:{port}\"\ncontrol = \"127.0.0.1:{control}\"\ndir = \"{folder}/gateway\"\nmax_connections = 9000\nmax_in_flight = 4000\n\
                  [[gateway.tool]]\nname = \"tool\"\nbase_url = \"http://{tool}\"\nmax_concurrency = 1000\n\
