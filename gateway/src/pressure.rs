@@ -24,6 +24,8 @@ pub(crate) const EVERY: Duration = Duration::from_millis(250);
 const HYSTERESIS: f64 = 0.05;
 /// An action that freed less of the resident memory did not help.
 const USELESS: f64 = 0.05;
+/// All handles in use.
+const ALL_HANDLES: f64 = 0.94;
 /// The same action is not taken again before this, unless it gets narrower.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -115,6 +117,8 @@ pub(crate) struct Pressure {
 
 #[derive(Debug)]
 struct Turn {
+    /// The process as it was last read: without a free handle it cannot be.
+    own: Option<process::Process>,
     stalled: Option<(Instant, f64)>,
     last_action: Option<Instant>,
     useless_in_a_row: u32,
@@ -158,7 +162,12 @@ impl Pressure {
             useless: AtomicU64::new(0),
             memory: AtomicU64::new(0),
             meters,
-            turn: Mutex::new(Turn { stalled: None, last_action: None, useless_in_a_row: 0 }),
+            turn: Mutex::new(Turn {
+                own: None,
+                stalled: None,
+                last_action: None,
+                useless_in_a_row: 0,
+            }),
             cache,
             directory,
         }
@@ -238,9 +247,16 @@ impl Pressure {
     }
 
     fn measure(&self, board: &Board, overload: &[Overload]) -> Readings {
-        let own = process::read(std::process::id()).ok();
+        let read = process::read(std::process::id()).ok();
+        let full = read.as_ref().is_none_or(|it| it.open_fds.is_none()) && no_handle_is_free();
+        let own = {
+            let mut turn = self.turn.lock();
+            turn.own = read.or(turn.own.take());
+            turn.own.clone()
+        };
         let share = |used: f64, limit: f64| if limit > 0.0 { used / limit } else { 0.0 };
         let handles = own.as_ref().and_then(|own| Some((own.open_fds?, own.max_fds?)));
+        let handles = handles.map_or(0.0, |(open, most)| share(open as f64, most as f64));
         // Others in the same group take from the same limit.
         let group = cgroup::memory().map_or(0.0, |it| share(it.used as f64, it.limit as f64));
         let free = host::free_bytes(&self.dir).unwrap_or(u64::MAX);
@@ -250,7 +266,8 @@ impl Pressure {
                 .map_or(0.0, |own| share(own.resident as f64, self.limit as f64))
                 .max(group),
             stalls: self.stalls(),
-            handles: handles.map_or(0.0, |(open, most)| share(open as f64, most as f64)),
+            // Whoever is connected can be served without another handle: that is no emergency.
+            handles: if full { ALL_HANDLES } else { handles.min(ALL_HANDLES) },
             connections: share(
                 board.connections.load(Ordering::Relaxed) as f64,
                 // Those over the limit only wait to be accepted, so that all in use is no emergency.
@@ -310,6 +327,13 @@ impl Pressure {
             helped,
         }
     }
+}
+
+/// Whether the process, or the system, has none left.
+fn no_handle_is_free() -> bool {
+    const OF_PROCESS_AND_SYSTEM: [i32; 2] = [24, 23];
+    let error = std::fs::File::open("/dev/null").err().and_then(|it| it.raw_os_error());
+    cfg!(unix) && error.is_some_and(|it| OF_PROCESS_AND_SYSTEM.contains(&it))
 }
 
 fn from_u8(level: u8) -> Level {

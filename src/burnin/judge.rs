@@ -1,8 +1,8 @@
-//! What came of a run, criterion by criterion: from the clients' side, from outside the processes, and by SQL from the monitor.
+//! What came of a run, criterion by criterion, from the clients' side and from outside the processes.
 
-use super::Measured;
 use super::faults::{Fault, MonitorKill, is_recovered};
 use super::stack::{BUDGET, Stack};
+use super::{Measured, series};
 use crate::monitor_client::MonitorClient;
 use ::burnin::page::{Line, Marks, Plot};
 use ::burnin::readings::{Reading, Readings};
@@ -41,8 +41,6 @@ const OF_A_PROCESS: [&str; 5] = [
     "GatewayNotReady",
     "GatewayDataPlaneHangs",
 ];
-/// For queries.
-const JOBS: [&str; 2] = ["gateway", "monitor"];
 
 pub(super) async fn judge(it: &Measured, stack: &Stack, monitor: &MonitorClient) -> Verdict {
     let mut verdict = Verdict::default();
@@ -56,7 +54,7 @@ pub(super) async fn judge(it: &Measured, stack: &Stack, monitor: &MonitorClient)
     edits(&mut verdict, it, stack);
     chaos(&mut verdict, stack, &faults).await;
     alerts(&mut verdict, it, &faults);
-    series(&mut verdict, it, stack, monitor, &faults).await;
+    series::judge(&mut verdict, it, stack, monitor, &faults).await;
     own_pages(&mut verdict, it, stack).await;
     verdict
 }
@@ -398,146 +396,6 @@ fn alerts(verdict: &mut Verdict, it: &Measured, faults: &[Fault]) {
         Some(name) => format!("no message after {name} ({} of {count})", mute.len()),
     };
     verdict.judge("R3.3", mute.is_empty() && slowest <= 30.0, words, "30 s", "webhook");
-}
-
-/// The number in the first column of the first row.
-async fn number(monitor: &MonitorClient, sql: &str) -> Option<f64> {
-    let rows = monitor.rows(sql).await.ok()?;
-    rows.first()?.values().next()?.as_f64()
-}
-
-/// What the series show of the faults.
-async fn series(
-    verdict: &mut Verdict,
-    it: &Measured,
-    stack: &Stack,
-    monitor: &MonitorClient,
-    faults: &[Fault],
-) {
-    let from = it.began;
-    // Host metrics while the process was gone.
-    if let Some(fault) = faults.iter().find(|it| it.name == "process_stop") {
-        let (from, to) = (fault.began, fault.ended);
-        let sql = format!(
-            "SELECT count(*) AS n FROM node_load1 WHERE time > TIMESTAMP '{from}' AND time <= TIMESTAMP '{to}'"
-        );
-        let seconds = (to.millis() - from.millis()) as f64 / 1_000.0;
-        let n = number(monitor, &sql).await.unwrap_or(0.0);
-        let words = format!("{n} samples of host load in {seconds:.0} s");
-        verdict.judge("R3.1", n >= seconds * 0.9 - 2.0, words, "one a second", sql);
-    }
-    let sql = format!(
-        "SELECT max(value) AS most FROM scrape_attempts WHERE job = 'gateway' AND time > TIMESTAMP '{from}'"
-    );
-    match number(monitor, &sql).await {
-        Some(most) if most > 1.0 => {
-            let words = format!("{most} attempts at most at a scrape that failed");
-            verdict.judge("R3.2", most <= 5.0, words, "2 to 5", sql);
-        }
-        _ => verdict.skip("R3.2", "no scrape failed"),
-    }
-    let sql = format!(
-        "SELECT count(*) AS n FROM incidents WHERE service = 'gateway' AND began > TIMESTAMP '{from}' AND recovery_seconds IS NOT NULL AND cause IN ('killed', 'hung', 'stopped')"
-    );
-    let wanted = faults.iter().filter(|it| it.name.starts_with("process_")).count() as f64;
-    if wanted > 0.0 {
-        let n = number(monitor, &sql).await.unwrap_or(0.0);
-        let words =
-            format!("{n} incidents with cause and recovery for {wanted} ends of the process");
-        verdict.judge("R3.4", n >= wanted, words, "one for each", sql);
-    }
-    let sql = format!(
-        "SELECT sum(n) AS n FROM (SELECT component, cause, max(value) AS n FROM gateway_component_restarts_total WHERE cause = 'hang' AND time > TIMESTAMP '{from}' GROUP BY component, cause)"
-    );
-    if faults.iter().any(|it| it.name == "task_hang") {
-        let n = number(monitor, &sql).await.unwrap_or(0.0);
-        let words = format!("{n} restarts of components, the data plane went on");
-        verdict.judge("R4.4", n >= 1.0, words, "at least 1", sql);
-    }
-    remediation(verdict, it, monitor).await;
-    trends(verdict, it, stack, monitor).await;
-}
-
-/// What the monitor did about findings, and whether it helped.
-async fn remediation(verdict: &mut Verdict, it: &Measured, monitor: &MonitorClient) {
-    let sql = format!(
-        "SELECT runbook, step, step_outcome, count(*) AS n FROM remediations WHERE step_outcome IN ('helped', 'did_not_help', 'failed') AND began > TIMESTAMP '{}' GROUP BY runbook, step, step_outcome ORDER BY runbook, step, step_outcome",
-        it.began
-    );
-    let Ok(rows) = monitor.rows(&sql).await else {
-        return verdict.skip("R8.4", "the remediations could not be asked");
-    };
-    let text = |row: &serde_json::Map<String, Value>, name: &str| {
-        row.get(name).map_or(String::new(), |it| it.as_str().map_or(it.to_string(), str::to_owned))
-    };
-    let steps = rows.iter().map(|row| {
-        let cell = |name| text(row, name);
-        format!("{} x {} of {}: {}", cell("n"), cell("step"), cell("runbook"), cell("step_outcome"))
-    });
-    let steps: Vec<String> = steps.collect();
-    if steps.is_empty() {
-        return verdict.skip("R8.4", "no finding called for a remedy");
-    }
-    let helped = rows.iter().any(|row| text(row, "step_outcome") == "helped");
-    verdict.judge("R8.4", helped, steps.join(", "), "a step helped", sql);
-}
-
-/// What they show of the whole run.
-async fn trends(verdict: &mut Verdict, it: &Measured, stack: &Stack, monitor: &MonitorClient) {
-    let from = it.began;
-    for job in JOBS {
-        let sql = format!(
-            "SELECT count(*) AS n FROM findings WHERE kind = 'leak' AND at > TIMESTAMP '{from}' AND labels['job'] = '{job}'"
-        );
-        let sql_process = sql.replace("labels['job']", "labels['process']");
-        match (number(monitor, &sql).await, number(monitor, &sql_process).await) {
-            (Some(a), Some(b)) => {
-                let words = format!("{} findings of leaks in the {job}", a + b);
-                verdict.judge("R7.1", a + b == 0.0, words, "none", sql);
-            }
-            _ => verdict.skip("R7.1", "the findings could not be asked"),
-        }
-    }
-    if stack.control.is_none() {
-        return;
-    }
-    let sql =
-        "SELECT max(value) AS most, last(time, value) AS last FROM gateway_database_connections";
-    if let Ok(rows) = monitor.rows(sql).await
-        && let Some(row) = rows.first()
-    {
-        let cell = |name: &str| row.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN);
-        let words = format!("{} at most, {} at the end", cell("most"), cell("last"));
-        verdict.judge(
-            "R7.2",
-            cell("last") <= 2.0 && cell("most") <= 16.0,
-            words,
-            "bounded, idle at the end",
-            sql,
-        );
-    }
-    let tables = [
-        "node_cpu_seconds_total",
-        "node_memory_MemAvailable_bytes",
-        "node_disk_io_time_seconds_total",
-        "node_network_receive_bytes_total",
-        "process_resident_memory_bytes",
-    ];
-    let mut missing = Vec::new();
-    for table in tables {
-        let sql =
-            format!("SELECT count(*) AS n FROM {table} WHERE time > now() - INTERVAL '1 minute'");
-        if number(monitor, &sql).await.is_none_or(|n| n == 0.0) {
-            missing.push(table);
-        }
-    }
-    let words = if missing.is_empty() { "all there".to_owned() } else { missing.join(", ") };
-    verdict.judge("R8.3", missing.is_empty(), words, "all there", tables.join(", "));
-    let sql = "SELECT count(*) AS n FROM forecasts";
-    match number(monitor, sql).await {
-        Some(n) if n > 0.0 => verdict.judge("R8.5", true, format!("{n} forecasts"), "some", sql),
-        _ => verdict.skip("R8.5", "half a day of real time is needed for a forecast"),
-    }
 }
 
 async fn own_pages(verdict: &mut Verdict, it: &Measured, stack: &Stack) {

@@ -3,10 +3,11 @@
 //! - `stack`: the system under test, begun and ended
 //! - `traffic`: who sends what, and how far the run is
 //! - `faults`: what is done to it on the way
-//! - `judge`: what came of it, criterion by criterion
+//! - `judge` and `series`: what came of it, criterion by criterion, as seen from outside and in the monitor's series
 
 mod faults;
 mod judge;
+mod series;
 mod stack;
 mod traffic;
 

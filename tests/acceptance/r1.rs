@@ -52,13 +52,12 @@ fn r1_1_r1_2_r1_3_r7_1_a_short_burn_in_is_passed_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn r3_5_r6_5_a_killed_monitor_loses_nothing_and_four_faults_at_once_hurt_nobody() {
+fn r3_5_r4_3_r6_5_r7_5_a_killed_monitor_faults_at_once_and_used_up_limits_hurt_nobody() {
     let dir = TempDir::new().unwrap();
-    let faults =
-        "monitor_kill@10.5,latency@16.5,jitter@16.5,cache_away@16.5,abort@16.5,process_kill@12";
+    let faults = "monitor_kill@10.5,latency@16.5,jitter@16.5,cache_away@16.5,abort@16.5,memory_balloon,handle_hog";
     let (_, verdict, text) =
-        burnin(&dir.path().join("run"), &["--realtime", "60s", "--only", faults]);
-    for id in ["R3.5", "R6.4", "R6.5"] {
+        burnin(&dir.path().join("run"), &["--realtime", "90s", "--only", faults]);
+    for id in ["R3.5", "R4.3", "R6.4", "R6.5", "R7.5"] {
         assert_eq!(state(&verdict, id), "pass", "{id}: {text}");
     }
     assert!(text.contains("3 faults at once at most, none on one target"), "{text}");
