@@ -45,7 +45,7 @@ enum BenchCommand {
     },
     /// Processor time, overload and memory of the gateway as a reverse proxy
     Gateway {
-        /// Requests of the measurement of processor time
+        /// Requests of each proxy in the measurement of processor time, in ten turns
         #[arg(long, default_value_t = 500_000)]
         requests: u64,
         /// Seconds of each overload

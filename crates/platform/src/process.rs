@@ -44,7 +44,7 @@ pub struct Thread {
 }
 
 #[cfg(target_os = "linux")]
-pub use linux::{find, kill_marked, oom_kills, read, threads};
+pub use linux::{children, find, kill_marked, oom_kills, read, threads};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -108,6 +108,13 @@ mod linux {
         tasks.flatten().filter_map(read).take(limit).collect()
     }
 
+    /// The ids of the processes that `pid` has begun and that are there.
+    pub fn children(pid: u32) -> Vec<u32> {
+        let id = i32::try_from(pid).unwrap_or(i32::MAX);
+        let main = process::Process::new(id).and_then(|it| it.task_main_thread());
+        main.and_then(|it| it.children()).unwrap_or_default()
+    }
+
     /// How many processes the kernel has killed so far because memory ran out, on the whole machine.
     pub fn oom_kills() -> Option<u64> {
         let text = std::fs::read_to_string("/proc/vmstat").ok()?;
@@ -169,6 +176,12 @@ pub fn read(_pid: u32) -> Result<Process, PlatformError> {
 /// The threads of a process: none are read on this system.
 #[cfg(not(target_os = "linux"))]
 pub fn threads(_pid: u32, _limit: usize) -> Vec<Thread> {
+    Vec::new()
+}
+
+/// The children of a process: none are known on this system.
+#[cfg(not(target_os = "linux"))]
+pub fn children(_pid: u32) -> Vec<u32> {
     Vec::new()
 }
 

@@ -5,7 +5,7 @@ use crate::system::{BenchError, free_port, program};
 use platform::child::{Child, Command};
 use platform::durable;
 use platform::http::{HttpClient, Method};
-use platform::process;
+use platform::process::{self, Process};
 use runtime::Clock;
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -117,12 +117,20 @@ impl Proxy {
         Some(Load::new(self.control?, "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"))
     }
 
+    /// The process and those that it has begun: nginx works in such.
+    fn processes(&self) -> Result<Vec<Process>, BenchError> {
+        let pid = self.child.pid();
+        let all = process::children(pid).into_iter().chain([pid]);
+        Ok(all.map(process::read).collect::<Result<_, _>>()?)
+    }
+
     pub(super) fn cpu_seconds(&self) -> Result<f64, BenchError> {
-        Ok(process::read(self.child.pid())?.cpu_seconds)
+        Ok(self.processes()?.iter().map(|it| it.cpu_seconds).sum())
     }
 
     pub(super) fn resident_mib(&self) -> Result<f64, BenchError> {
-        Ok(process::read(self.child.pid())?.resident as f64 / f64::from(1 << 20))
+        let resident: u64 = self.processes()?.iter().map(|it| it.resident).sum();
+        Ok(resident as f64 / f64::from(1 << 20))
     }
 
     pub(super) async fn end(&mut self) {
@@ -156,8 +164,7 @@ async fn grant(address: SocketAddr) -> Result<String, BenchError> {
 }
 
 /// Each as its users set it up for this: connections to the tool are kept, and haproxy lets in what the tool can do, as its best practice
-/// is; nginx has no admission for a tool behind it. One process each, with as many threads as the machine has processors where it has
-/// threads.
+/// is; nginx has no admission for a tool behind it. Each with as many threads, or workers, as the machine has processors.
 fn configure(
     kind: Kind,
     dir: &Path,
@@ -171,7 +178,7 @@ fn configure(
     match kind {
         Kind::Nginx => (
             format!(
-                "daemon off;\nmaster_process off;\npid {folder}/pid;\nerror_log stderr crit;\nworker_rlimit_nofile 19000;\n\
+                "daemon off;\nworker_processes auto;\nuser root;\npid {folder}/pid;\nerror_log stderr crit;\nworker_rlimit_nofile 19000;\n\
                  events {{ worker_connections 18000; }}\nhttp {{\n access_log off;\n keepalive_requests 1000000000;\n\
                  client_body_temp_path {folder}/a;\n proxy_temp_path {folder}/b;\n fastcgi_temp_path {folder}/c;\n uwsgi_temp_path {folder}/d;\n scgi_temp_path {folder}/e;\n\
                  upstream tool {{ server {tool}; keepalive 64; keepalive_requests 1000000000; }}\n\
