@@ -1,13 +1,18 @@
-//! Incidents: what fires together for one service is one, from its beginning to its end, with what was done and why it was.
+//! Incidents: what fires together for one service is one, from its beginning to its end, with what was done and why it was. An outage during
+//! a warning that lasts is one of its own.
 
-use crate::book::{Acknowledged, Kept, id};
+use crate::book::{Acknowledged, Alert, Kept, id};
 use crate::journal::Record;
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Alerts of one incident that are named.
 const NAMED: usize = 50;
+/// What fires so soon after the first belongs to it, however bad it is.
+const TOGETHER: Duration = Duration::from_secs(30);
+const CRITICAL: &str = "critical";
 
 /// An incident.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,22 +59,21 @@ impl Incident {
     }
 }
 
-/// Opens, joins and ends incidents as alerts stand. Looks only at alerts that have none, and at open incidents.
+/// Opens, joins and ends incidents as alerts stand. Looks only at alerts that belong to none that is open, and at open incidents.
 pub(crate) fn settle(kept: &mut Kept, now: Timestamp) {
-    let new: Vec<String> = kept
-        .alerts
-        .values()
-        .filter(|it| it.fires() && it.incident.is_empty())
-        .map(|it| it.fingerprint.clone())
-        .collect();
+    let homeless = |it: &&Alert| match kept.incidents.get(&it.incident) {
+        None => it.fires(),
+        // What only tells of something that happened belongs to an incident that may be over.
+        Some(incident) => it.fires() && incident.ended.is_some() && it.severity() != "info",
+    };
+    let new: Vec<String> =
+        kept.alerts.values().filter(homeless).map(|it| it.fingerprint.clone()).collect();
     for fingerprint in new {
         let Some(alert) = kept.alerts.get(&fingerprint) else { continue };
-        let service = alert.service();
-        let open =
-            kept.incidents.values().rev().find(|it| it.ended.is_none() && it.service == service);
-        let mut incident = open.cloned().unwrap_or_else(|| {
+        let mut incident = joined(kept, alert, now).unwrap_or_else(|| {
             let title =
                 alert.annotations.get("summary").cloned().unwrap_or_else(|| alert.rule.clone());
+            let service = alert.service();
             Incident {
                 id: id(now, &format!("{service}{fingerprint}")),
                 service,
@@ -88,12 +92,28 @@ pub(crate) fn settle(kept: &mut Kept, now: Timestamp) {
             incident.alerts.insert(fingerprint.clone(), rule);
             kept.note(Record::Incident(Box::new(incident)));
         }
-        // Not written down: it is found again by its service.
+        // Not written down: after a restart it is found again by what the incident names.
         if let Some(own) = kept.alerts.get_mut(&fingerprint) {
             own.incident = incident_id;
         }
     }
     end(kept, now);
+}
+
+/// The open incident that an alert belongs to. A warning that lasts must not take an outage in: that would have neither an end nor a cause.
+fn joined(kept: &Kept, alert: &Alert, now: Timestamp) -> Option<Incident> {
+    let service = alert.service();
+    let is_open = |it: &&Incident| it.ended.is_none() && it.service == service;
+    let open = || kept.incidents.values().rev().filter(is_open);
+    let named = open().find(|it| it.alerts.contains_key(&alert.fingerprint));
+    let is_outage = |it: &&Incident| {
+        let members = kept.alerts.values().filter(|alert| alert.incident == it.id);
+        members.filter(|it| it.fires()).any(|it| it.severity() == CRITICAL)
+    };
+    let fits = |it: &&Incident| {
+        alert.severity() != CRITICAL || now.since(it.detected) < TOGETHER || is_outage(it)
+    };
+    named.or_else(|| open().find(fits)).cloned()
 }
 
 fn end(kept: &mut Kept, now: Timestamp) {
@@ -102,13 +122,11 @@ fn end(kept: &mut Kept, now: Timestamp) {
     }
     // What only tells of something that happened belongs to an incident and does not keep it open.
     let firing = kept.alerts.values().filter(|it| it.fires() && it.severity() != "info");
-    let services: BTreeSet<String> = firing.map(|it| it.service()).collect();
-    let over: Vec<Incident> = kept
-        .incidents
-        .values()
-        .filter(|it| it.ended.is_none() && it.detected != now && !services.contains(&it.service))
-        .cloned()
-        .collect();
+    let going: BTreeSet<&str> = firing.map(|it| it.incident.as_str()).collect();
+    let over = |it: &&Incident| {
+        it.ended.is_none() && it.detected != now && !going.contains(it.id.as_str())
+    };
+    let over: Vec<Incident> = kept.incidents.values().filter(over).cloned().collect();
     for mut incident in over {
         incident.ended = Some(now);
         kept.note(Record::Incident(Box::new(incident)));

@@ -43,15 +43,16 @@ pub(crate) async fn run(config: CollectorConfig, writer: Writer, clock: Clock, s
 #[derive(Debug)]
 struct Group {
     config: ProcessConfig,
-    /// Processor seconds of the processes seen last, so that the sum never falls when one ends.
-    seen: HashMap<(u32, u64), f64>,
+    /// Processor seconds of the processes seen last, so that the sum never falls when one ends; none before the first look.
+    seen: Option<HashMap<(u32, u64), f64>>,
+    /// Since the first look: what was before is no rise of the counter, and after our restart it would be one for the second time.
     cpu_seconds: f64,
     was_up: Option<bool>,
 }
 
 impl Group {
     fn new(config: ProcessConfig) -> Self {
-        Self { config, seen: HashMap::new(), cpu_seconds: 0.0, was_up: None }
+        Self { config, seen: None, cpu_seconds: 0.0, was_up: None }
     }
 
     fn find(&self) -> Vec<Process> {
@@ -103,11 +104,14 @@ impl Group {
         let mut seen = HashMap::with_capacity(found.len());
         for process in found {
             let id = (process.pid, process.started_ticks);
-            let before = self.seen.get(&id).copied().unwrap_or(0.0);
+            let before = match &self.seen {
+                Some(known) => known.get(&id).copied().unwrap_or(0.0),
+                None => process.cpu_seconds,
+            };
             self.cpu_seconds += (process.cpu_seconds - before).max(0.0);
             seen.insert(id, process.cpu_seconds);
         }
-        self.seen = seen;
+        self.seen = Some(seen);
     }
 }
 
@@ -132,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn processor_time_of_a_group_never_falls_when_a_member_ends() {
+    fn processor_time_of_a_group_counts_from_the_first_look_and_never_falls_when_a_member_ends() {
         let config =
             ProcessConfig { name: "x".to_owned(), pid: None, command: Some("x".to_owned()) };
         let mut group = Group::new(config);
@@ -148,6 +152,6 @@ mod tests {
             group.cpu_seconds
         })
         .collect();
-        assert_eq!(sums, [6.0, 7.0, 7.75, 7.75]);
+        assert_eq!(sums, [0.0, 1.0, 1.75, 1.75]);
     }
 }

@@ -212,7 +212,8 @@ pub(crate) async fn every<F: Future<Output = ()>>(
     unit: impl Fn() -> F,
 ) {
     while pulse.beat().await && stop.wait_for(period).await == Tick::Elapsed {
-        unit().await;
+        // Cut off as a restart of the component would: a unit that takes its time must not hold up the end of the process.
+        tokio::select! { () = stop.wait() => return, () = unit() => {} }
     }
 }
 

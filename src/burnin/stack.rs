@@ -19,6 +19,8 @@ const START: Duration = Duration::from_secs(60);
 pub(super) const BUDGET: usize = 3;
 /// Memory that the gateway may take, in MiB: over four fifths of it, it helps itself.
 const GATEWAY_MEMORY: u64 = 400;
+/// The cache's bound, in MiB: full within the first hours, so that filling it is not taken for growth, and what is let go of is seen too.
+const CACHE: u64 = 2;
 /// Memory over which the watchdog eases the gateway, and restarts it if that does not help.
 const MEMORY_LIMIT: u64 = 512;
 
@@ -197,6 +199,8 @@ control = "{control}"
 dir = {gateway_dir}
 [gateway.pressure]
 max_memory = "{GATEWAY_MEMORY}MiB"
+[gateway.cache]
+max_size = "{CACHE}MiB"
 {tools}
 [api]
 listen = "{monitor}"

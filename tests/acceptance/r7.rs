@@ -123,6 +123,37 @@ fn r7_5_connections_heads_bodies_and_slow_clients_are_limited_each() {
 }
 
 #[test]
+fn r7_5_clients_that_upload_slowly_hold_half_of_a_tools_places_and_no_more() {
+    let upstream = Upstream::start(|_| answer("{}"));
+    let dir = TempDir::new().unwrap();
+    let route = "[[gateway.route]]\npath = \"/up/\"\ntool = \"live\"\n";
+    let places = "max_concurrency = 4\ntimeout = \"60s\"";
+    let config = format!("anonymous = [\"live:*\"]\n{}{route}", tool(&upstream.url(), places, ""));
+    let gateway = Gateway::start(dir.path(), &config);
+    let slow = || {
+        let mut slow = TcpStream::connect(&gateway.data).unwrap();
+        slow.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        slow.write_all(b"POST /up/x HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\nbegun")
+            .unwrap();
+        slow
+    };
+    let held = [slow(), slow()];
+    let inside = "gateway_upstream_in_flight{tool=\"live\"}";
+    wait_for("both in", || (gateway.metric(inside) == 2.0).then_some(()));
+    let mut refused = String::new();
+    let _ = slow().read_to_string(&mut refused);
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after"), "{refused}");
+    for _ in 0..20 {
+        assert_eq!(ask(&gateway.data, "GET", "/up/x", "", "").unwrap().status, 200);
+        assert_eq!(ask(&gateway.data, "POST", "/up/x", "", "small").unwrap().status, 200);
+    }
+    drop(held);
+    wait_for("their places to be free", || (gateway.metric(inside) == 0.0).then_some(()));
+    let large = "x".repeat(100_000);
+    assert_eq!(ask(&gateway.data, "POST", "/up/x", "", &large).unwrap().status, 200);
+}
+
+#[test]
 fn r7_5_a_disk_that_is_almost_full_narrows_the_gateway_and_is_told() {
     let dir = TempDir::new().unwrap();
     let gateway = Gateway::start(

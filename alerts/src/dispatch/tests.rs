@@ -225,6 +225,43 @@ async fn what_explains_another_alert_is_told_alone() {
     assert_eq!(bench.sees("Down", &[]).messages(30), ["hook: -a", "hook: a b"]);
 }
 
+#[test]
+fn r3_4_an_outage_during_a_warning_that_lasts_is_an_incident_with_an_end_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), TWO);
+    let incidents = |bench: &Bench| {
+        let one = |it: &incident::Incident| (it.alerts.len(), it.ended.is_some());
+        bench.book.look(|kept| kept.incidents.values().map(one).collect::<Vec<_>>())
+    };
+    let warns = |bench: &mut Bench| {
+        bench.sees("Slow", &["a"]);
+    };
+    for _ in 0..4 {
+        warns(&mut bench);
+    }
+    // So soon after, it belongs to it.
+    bench.sees("Down", &["a"]);
+    assert_eq!(incidents(&bench), [(2, false)]);
+    bench.sees("Down", &[]);
+    for _ in 0..30 {
+        warns(&mut bench);
+    }
+    for outage in 1..=2 {
+        bench.sees("Down", &["b"]);
+        // What is told of meanwhile belongs to the outage.
+        bench.sees("Down", &["b", "c"]);
+        assert_eq!(incidents(&bench).last(), Some(&(2, false)));
+        bench.sees("Down", &[]);
+        warns(&mut bench);
+        assert_eq!(incidents(&bench).len(), 1 + outage);
+        assert_eq!(incidents(&bench).last(), Some(&(2, true)));
+    }
+    assert_eq!(incidents(&bench).first(), Some(&(2, false)));
+    bench.sees("Slow", &[]);
+    warns(&mut bench);
+    assert_eq!(incidents(&bench).first(), Some(&(2, true)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobody_acknowledges_and_the_next_one_is_told() {
     let dir = tempfile::tempdir().unwrap();

@@ -265,10 +265,10 @@ pub fn cost(
         }
     }
     let most = sums.iter().map(|it| it.1).fold(0.0, f64::max);
-    // A window that is nearly all faults says little, and so does one of few requests.
+    // A window that is mostly faults says little, and so does one of few requests.
     let costs: Vec<f64> = sums
         .iter()
-        .filter(|(_, all)| *all > most / 5.0 && *all >= 1_000.0)
+        .filter(|(_, all)| *all > most / 2.0 && *all >= 1_000.0)
         .map(|(cpu, all)| cpu / all * 1_000.0)
         .collect();
     let mut warm: Vec<f64> = costs.iter().copied().take(costs.len().div_ceil(5).max(2)).collect();

@@ -1,6 +1,6 @@
 //! Requests passed on as they are: streamed both ways, without the headers that are between neighbours only.
 
-use super::tool::Tool;
+use super::tool::{Tool, Uploading};
 use crate::admit::limiter::Ending;
 use crate::body::{Body, BodyError};
 use crate::chaos::body::Maimed;
@@ -39,7 +39,7 @@ const CLAIMS: [HeaderName; 3] = [
 /// Passes a request on to `tool` and its answer back.
 pub(crate) async fn pass(
     tool: &Arc<Tool>,
-    request: Request<Upload>,
+    mut request: Request<Upload>,
     target: Uri,
     from: &HeaderValue,
     in_flight: InFlight,
@@ -48,6 +48,8 @@ pub(crate) async fn pass(
     let Some(links) = &tool.links else {
         return Err(CallError::Failed("it has no base_url".to_owned()));
     };
+    let body = request.body_mut();
+    body.uploading = body.is_coming().then(|| tool.let_upload()).transpose()?;
     let (ticket, mut place) = tool.enter(breakers).await?;
     let with_http_2 = request.version() == http::Version::HTTP_2;
     let uploaded = Arc::clone(&request.body().uploaded);
@@ -115,6 +117,8 @@ fn forwarded(request: Request<Upload>, target: Uri, from: &HeaderValue) -> Reque
 pub(crate) struct Upload {
     body: Part,
     uploaded: Arc<AtomicBool>,
+    /// While it is on its way to a tool.
+    uploading: Option<Uploading>,
 }
 
 enum Part {
@@ -125,13 +129,19 @@ enum Part {
 impl Upload {
     /// All of it is there.
     pub(crate) fn whole(body: Bytes) -> Self {
-        Self { body: Part::Whole(Full::new(body)), uploaded: Arc::new(AtomicBool::new(true)) }
+        let uploaded = Arc::new(AtomicBool::new(true));
+        Self { body: Part::Whole(Full::new(body)), uploaded, uploading: None }
     }
 
     /// Passed on piece by piece.
     pub(crate) fn coming(body: Incoming) -> Self {
         let uploaded = Arc::new(AtomicBool::new(body.is_end_stream()));
-        Self { body: Part::Coming(body), uploaded }
+        Self { body: Part::Coming(body), uploaded, uploading: None }
+    }
+
+    /// Whether its end is yet to come.
+    fn is_coming(&self) -> bool {
+        matches!(self.body, Part::Coming(_)) && !self.uploaded.load(Ordering::Relaxed)
     }
 }
 
@@ -151,6 +161,7 @@ impl hyper::body::Body for Upload {
         };
         if frame.is_none() || self.is_end_stream() {
             self.uploaded.store(true, Ordering::Relaxed);
+            self.uploading = None;
         }
         Poll::Ready(frame)
     }

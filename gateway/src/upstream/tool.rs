@@ -12,6 +12,7 @@ use crate::meters::{Meters, Outcome, RouteMeter, ToolMeter};
 use http::{Method, Uri};
 use model::MetricKind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use telemetry::Registry;
 use tokio_rustls::TlsConnector;
 use tracing::warn;
@@ -32,6 +33,18 @@ pub(crate) struct Tool {
     pub(crate) breaker: Breaker,
     pub(crate) budget: Budget,
     pub(crate) meter: ToolMeter,
+    /// Bodies that are still on their way to it.
+    uploads: Arc<AtomicUsize>,
+}
+
+/// A body on its way, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Uploading(Arc<AtomicUsize>);
+
+impl Drop for Uploading {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// An action of it.
@@ -94,6 +107,7 @@ impl Tool {
             links,
             prefix,
             config: config.clone(),
+            uploads: Arc::default(),
         });
         tool.expose(registry);
         Ok(tool)
@@ -116,6 +130,17 @@ impl Tool {
                 Err(CallError::Busy)
             }
         }
+    }
+
+    /// Lets a body in whose end is yet to come. Clients that are slow may hold half of the tool's places, so that the others go on.
+    pub(super) fn let_upload(&self) -> Result<Uploading, CallError> {
+        let before = self.uploads.fetch_add(1, Ordering::Relaxed);
+        let uploading = Uploading(Arc::clone(&self.uploads));
+        if before < (self.door.read().limit / 2).max(1) {
+            return Ok(uploading);
+        }
+        self.meter.ended(Outcome::Shed);
+        Err(CallError::Busy)
     }
 
     /// A call ended: counted, and told to the breaker.
