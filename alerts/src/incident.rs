@@ -100,7 +100,8 @@ pub(crate) fn settle(kept: &mut Kept, now: Timestamp) {
     end(kept, now);
 }
 
-/// The open incident that an alert belongs to. A warning that lasts must not take an outage in: that would have neither an end nor a cause.
+/// The open incident that an alert belongs to. A warning that lasts must not take an outage in, nor an end of a process that was over before
+/// anybody saw it: those would have neither an end nor a cause.
 fn joined(kept: &Kept, alert: &Alert, now: Timestamp) -> Option<Incident> {
     let service = alert.service();
     let is_open = |it: &&Incident| it.ended.is_none() && it.service == service;
@@ -110,9 +111,8 @@ fn joined(kept: &Kept, alert: &Alert, now: Timestamp) -> Option<Incident> {
         let members = kept.alerts.values().filter(|alert| alert.incident == it.id);
         members.filter(|it| it.fires()).any(|it| it.severity() == CRITICAL)
     };
-    let fits = |it: &&Incident| {
-        alert.severity() != CRITICAL || now.since(it.detected) < TOGETHER || is_outage(it)
-    };
+    let lasts = !matches!(alert.severity(), CRITICAL | "info");
+    let fits = |it: &&Incident| lasts || now.since(it.detected) < TOGETHER || is_outage(it);
     named.or_else(|| open().find(fits)).cloned()
 }
 

@@ -19,8 +19,8 @@ const START: Duration = Duration::from_secs(60);
 pub(super) const BUDGET: usize = 3;
 /// Memory that the gateway may take, in MiB: over four fifths of it, it helps itself.
 const GATEWAY_MEMORY: u64 = 400;
-/// The cache's bound, in MiB: full within the first hours, so that filling it is not taken for growth, and what is let go of is seen too.
-const CACHE: u64 = 2;
+/// The cache's bound, in MiB: full while a start is still warming up, so that filling it is not taken for growth, and what is let go of is seen too.
+const CACHE: u64 = 1;
 /// Memory over which the watchdog eases the gateway, and restarts it if that does not help.
 const MEMORY_LIMIT: u64 = 512;
 
@@ -186,11 +186,8 @@ fn config(
         format!("http://{hook}/")
     };
     let child = child(dir, args, ports, &program);
-    let chaos = if args.target.is_none() {
-        format!("gateway = \"http://{control}\"\n")
-    } else {
-        String::new()
-    };
+    let ours = || format!("gateway = \"http://{control}\"\n");
+    let chaos = args.target.map_or_else(ours, |_| String::new());
     format!(
         r#"# Written by `forerunner burnin`.
 [gateway]

@@ -11,18 +11,11 @@ use tempfile::TempDir;
 #[test]
 fn r3_1_system_metrics_continue_while_the_gateway_is_stopped() {
     let dir = TempDir::new().unwrap();
-    let config = dir.path().join("gateway.toml");
-    write(&config, "[gateway]\nlisten = \"127.0.0.1:0\"\ncontrol = \"127.0.0.1:0\"\n");
-    let ready = dir.path().join("gateway.json");
-    let args =
-        ["gateway", "--config", config.to_str().unwrap(), "--ready-file", ready.to_str().unwrap()];
-    let gateway = Program::start(dir.path(), &args, &[]);
-    let told = wait_for("the gateway", || fs::read_to_string(&ready).ok());
-    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let (gateway, control) = gateway(dir.path(), "127.0.0.1:0");
     let pid = gateway.pid();
     let config = format!(
         "[collector]\ninterval = \"200ms\"\n{}[[collector.process]]\nname = \"gateway\"\npid = {pid}\n",
-        job("gateway", told["control"].as_str().unwrap())
+        job("gateway", &control)
     );
     let monitor = Monitor::start(dir.path(), &config);
     monitor.wait_rows("SELECT 1 FROM up WHERE job = 'gateway' AND value = 1");
@@ -89,7 +82,9 @@ fn r3_2_a_dead_target_is_tried_five_times_a_scrape() {
 /// A gateway process, and where its control listener is.
 fn gateway(dir: &std::path::Path, control: &str) -> (Program, String) {
     let (config, ready) = (dir.join("gateway.toml"), dir.join("gateway.json"));
-    write(&config, format!("[gateway]\nlisten = \"127.0.0.1:0\"\ncontrol = \"{control}\"\n"));
+    let data = dir.join("gateway");
+    let text = "[gateway]\nlisten = \"127.0.0.1:0\"\n";
+    write(&config, format!("{text}control = \"{control}\"\ndir = {data:?}\n"));
     let _ = fs::remove_file(&ready);
     let args =
         ["gateway", "--config", config.to_str().unwrap(), "--ready-file", ready.to_str().unwrap()];

@@ -30,6 +30,9 @@ groups:
       - alert: Down
         expr: up == 0
         labels: { severity: critical }
+      - alert: Restarted
+        expr: restarts > 0
+        labels: { severity: info }
       - alert: Slow
         expr: latency > 1
         for: 2s
@@ -256,6 +259,10 @@ fn r3_4_an_outage_during_a_warning_that_lasts_is_an_incident_with_an_end_of_its_
         assert_eq!(incidents(&bench).len(), 1 + outage);
         assert_eq!(incidents(&bench).last(), Some(&(2, true)));
     }
+    // Nor does it take in what was over before it was seen.
+    bench.sees("Restarted", &["a"]);
+    warns(&mut bench);
+    assert_eq!(incidents(&bench).last(), Some(&(1, true)));
     assert_eq!(incidents(&bench).first(), Some(&(2, false)));
     bench.sees("Slow", &[]);
     warns(&mut bench);
