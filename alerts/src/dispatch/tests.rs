@@ -30,13 +30,13 @@ groups:
       - alert: Down
         expr: up == 0
         labels: { severity: critical }
-      - alert: Restarted
-        expr: restarts > 0
-        labels: { severity: info }
       - alert: Slow
         expr: latency > 1
         for: 2s
         labels: { severity: warning }
+      - alert: Restarted
+        expr: restarts > 0
+        labels: { severity: info }
 "#;
 
 impl Bench {
