@@ -22,6 +22,8 @@ const LOOK_FOR: Duration = Duration::from_secs(30);
 const TAIL: u64 = 256 << 10;
 /// The watchdog's evidence may be older than the first failed scrape by this.
 const BEFORE: Duration = Duration::from_secs(10);
+/// And younger than the end of an incident by this: its lines come a moment after what they tell of.
+const AFTER: Duration = Duration::from_secs(1);
 
 /// Finds causes.
 #[derive(Clone, Debug)]
@@ -115,12 +117,17 @@ impl Causes {
             of.filter(|it| it.id < incident.id).filter_map(|it| it.ended).max()
         });
         let from = incident.began.minus(BEFORE).max(last.unwrap_or(Timestamp(0)));
+        // Nor what came when it was over; there is another incident for that.
+        let until = incident.ended.map(|ended| ended.plus(AFTER));
         let events = text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         for event in events {
             let of = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
             let at = Timestamp::parse(of("time"))?;
             if at < from {
                 break;
+            }
+            if until.is_some_and(|until| at > until) {
+                continue;
             }
             if of("child") != incident.service {
                 continue;
