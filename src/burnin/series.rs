@@ -8,7 +8,7 @@ use ::burnin::verdict::Verdict;
 use serde_json::Value;
 use std::time::Duration;
 
-/// For queries.
+/// Whose leaks are looked for.
 const JOBS: [&str; 2] = ["gateway", "monitor"];
 
 /// The number in the first column of the first row.
@@ -81,8 +81,10 @@ async fn narrow(verdict: &mut Verdict, monitor: &MonitorClient, faults: &[Fault]
         let from = began.plus(Duration::from_secs(2));
         let within = format!("time > TIMESTAMP '{from}' AND time <= TIMESTAMP '{ended}'");
         let most = format!("SELECT max(value) AS most FROM gateway_pressure_ratio WHERE {within}");
+        // The first of them comes at once.
+        let before = began.minus(Duration::from_secs(2));
         let cleanups = format!(
-            "SELECT max(value) - min(value) AS n FROM gateway_cleanups_total WHERE {within}"
+            "SELECT max(value) - min(value) AS n FROM gateway_cleanups_total WHERE time > TIMESTAMP '{before}' AND time <= TIMESTAMP '{ended}'"
         );
         let used = number(monitor, &most).await.unwrap_or(0.0);
         if used < 0.8 {
