@@ -80,6 +80,19 @@ impl StoreError {
         matches!(self, Self::Corrupt { .. } | Self::Parquet { .. })
     }
 
+    /// Whether there was no room on the disk.
+    pub(crate) fn is_full_disk(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        let source = match self {
+            Self::Platform(PlatformError::File { source, .. }) => Some(source.kind()),
+            Self::Parquet { source: parquet::errors::ParquetError::External(source), .. } => {
+                source.downcast_ref::<std::io::Error>().map(std::io::Error::kind)
+            }
+            _ => None,
+        };
+        matches!(source, Some(StorageFull | QuotaExceeded))
+    }
+
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Platform(_) | Self::Backlog | Self::NotDurable(_))

@@ -278,9 +278,21 @@ impl State {
         }
         // Also when the disk is full and nothing can be written: what is past its age makes room.
         let flushed = self.flush_frozen();
-        self.expire()?;
-        flushed?;
-        self.settle_log()
+        let room_made = self.expire()?;
+        match flushed {
+            Err(error) if room_made && error.is_full_disk() => self.flush_frozen()?,
+            flushed => flushed?,
+        }
+        self.settle_log()?;
+        self.keep_room();
+        Ok(())
+    }
+
+    /// Keeps room for the next deletion on a full disk.
+    pub(crate) fn keep_room(&self) {
+        if let Some(log) = &self.log {
+            log.lock().manifest.keep_room();
+        }
     }
 
     /// Where no recent sample is left that a file in doubt may have held, the doubt has no object any more.
@@ -368,14 +380,15 @@ impl State {
         }
     }
 
-    fn expire(&self) -> Result<(), StoreError> {
-        let Some(log) = &self.log else { return Ok(()) };
+    /// Deletes what is past retention, and the oldest while there is too little room; whether there was any.
+    pub(crate) fn expire(&self) -> Result<bool, StoreError> {
+        let Some(log) = &self.log else { return Ok(false) };
         let now = self.steady_now();
         let missing = self.missing_room();
         let mut log = log.lock();
         let remove = retention::expired(log.manifest.live(), &self.config, now, missing);
         if remove.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let old = Arc::clone(&self.live.read().segments);
         let segments = self.commit(&mut log, Edit { remove: remove.clone(), ..Edit::default() })?;
@@ -390,7 +403,7 @@ impl State {
         drop(doomed);
         self.meters.expired.add(remove.len() as u64);
         debug!(segments = remove.len(), "segments past retention deleted");
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::info::{InfoTable, Infos};
 use crate::manifest::{self, Edit, Manifest};
 use crate::memtable::Memtable;
 use crate::reader::Reader;
+use crate::reserve::Reserve;
 use crate::retention::SteadyTime;
 use crate::series::{Series, SeriesIndex};
 use crate::state::{IndexCache, Live, Log, Meters, State};
@@ -242,8 +243,17 @@ impl State {
 ///
 /// # Errors
 /// Another process has it open, it is of another version, or a file operation failed. Damage is no
-/// error: it is reported, set aside, and the rest is served.
+/// error: it is reported, set aside, and the rest is served. On a full disk it takes the room that is kept for that.
 pub fn open(config: StoreConfig, clock: Clock, registry: &Registry) -> Result<Opened, StoreError> {
+    match try_open(config.clone(), clock, registry) {
+        Err(error) if error.is_full_disk() && Reserve::new(&config.dir).give() => {
+            try_open(config, clock, registry)
+        }
+        outcome => outcome,
+    }
+}
+
+fn try_open(config: StoreConfig, clock: Clock, registry: &Registry) -> Result<Opened, StoreError> {
     let data = config.dir.clone();
     durable::create_dir(&data)?;
     let lock = DirLock::exclusive(&data.join("LOCK"), &format!("process {}", std::process::id()))?;
@@ -262,11 +272,16 @@ pub fn open(config: StoreConfig, clock: Clock, registry: &Registry) -> Result<Op
     let mut active = Memtable::default();
     let flushed = manifest.live().flushed;
     let infos = InfoTable::new(manifest.live().infos.clone());
-    let half = config.memory_budget.as_usize() / 2;
+    let (half, mut full_disk) = (config.memory_budget.as_usize() / 2, false);
     let mut replayed = replay(&data, flushed, Access::Write, &index, &infos, |sequence, batch| {
         active.insert(sequence, &batch);
-        if active.sample_bytes() >= half {
-            persist(&config, clock, &mut manifest, &infos, &std::mem::take(&mut active))?;
+        if active.sample_bytes() >= half && !full_disk {
+            match persist(&config, clock, &mut manifest, &infos, &active) {
+                Ok(()) => drop(std::mem::take(&mut active)),
+                // The log has room for no more than memory had once.
+                Err(error) if error.is_full_disk() => full_disk = true,
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     })?;
@@ -288,6 +303,11 @@ pub fn open(config: StoreConfig, clock: Clock, registry: &Registry) -> Result<Op
         state.log.as_ref().map(|log| state.segments_of(log.lock().manifest.live(), false));
     state.live.write().segments = segments.unwrap_or_default();
     announce(&state, &replayed);
+    // Before anyone appends: room that was kept for a full disk may have gone into this start.
+    if let Err(error) = state.expire() {
+        warn!(%error, "nothing could be deleted yet");
+    }
+    state.keep_room();
     let state = Arc::new(state);
     expose(&state, registry);
     Ok(Opened {

@@ -28,6 +28,7 @@ mod manifest;
 mod memtable;
 mod points;
 mod reader;
+mod reserve;
 mod retention;
 mod segment;
 mod series;

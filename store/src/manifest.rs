@@ -7,6 +7,7 @@ use crate::codec::{
 };
 use crate::frame;
 use crate::info::Infos;
+use crate::reserve::Reserve;
 use crate::segment::{MetricMeta, Resolution, SegmentMeta};
 use crate::wal::record::{put_info, take_info};
 use platform::durable::{self, AppendFile};
@@ -72,6 +73,7 @@ pub(crate) struct Manifest {
     live: Live,
     /// Set by a failed write: the file's end is unknown, the next commit begins a new file.
     broken: bool,
+    reserve: Reserve,
 }
 
 /// What reading the manifest gave.
@@ -157,6 +159,7 @@ impl Manifest {
             edits: 1,
             live: Live::default(),
             broken: false,
+            reserve: Reserve::new(data),
         })
     }
 
@@ -166,14 +169,27 @@ impl Manifest {
         let file = AppendFile::open_at(&path, read.sound_len)?;
         let Read { live, edits, .. } = read;
         let number = last_number(data)?; // higher than CURRENT's after an attempt that failed
-        Ok(Self { data: data.to_owned(), file, number, edits, live, broken: false })
+        let reserve = Reserve::new(data);
+        Ok(Self { data: data.to_owned(), file, number, edits, live, broken: false, reserve })
     }
 
-    /// Commits `edit`: when this returns, it is durable.
+    /// Commits `edit`: when this returns, it is durable. On a full disk it takes the room that is kept for that.
     ///
     /// # Errors
     /// It could not be written or synced; it may or may not have happened, and the next commit settles it.
     pub(crate) fn commit(&mut self, edit: Edit) -> Result<(), StoreError> {
+        match self.try_commit(edit.clone()) {
+            Err(error) if error.is_full_disk() && self.reserve.give() => self.try_commit(edit),
+            outcome => outcome,
+        }
+    }
+
+    /// Keeps room for the next commits on a full disk, once there is plenty.
+    pub(crate) fn keep_room(&self) {
+        self.reserve.keep(self.file.len());
+    }
+
+    fn try_commit(&mut self, edit: Edit) -> Result<(), StoreError> {
         let mut next = self.live.clone();
         next.apply(edit.clone());
         if self.broken || self.edits >= EDITS_PER_FILE {
@@ -237,7 +253,17 @@ impl Manifest {
 /// Writes manifest `number` with `live` as its first edit and makes it the current one.
 fn begin(data: &Path, number: u64, live: &Live) -> Result<AppendFile, StoreError> {
     let path = data.join(file_name(number));
-    let mut file = AppendFile::create(&path)?;
+    let file = write_state(&path, live).inspect_err(|_| {
+        // Nothing names it, and on a full disk each attempt must leave what it took.
+        let _ = durable::remove_file(&path);
+    })?;
+    crash_point::pass("manifest_before_current");
+    durable::replace(&data.join(CURRENT), format!("{}\n", file_name(number)).as_bytes())?;
+    Ok(file)
+}
+
+fn write_state(path: &Path, live: &Live) -> Result<AppendFile, StoreError> {
+    let mut file = AppendFile::create(path)?;
     let mut start = Vec::new();
     put_u64(&mut start, u64::from(VERSION));
     let mut bytes = Vec::new();
@@ -251,8 +277,6 @@ fn begin(data: &Path, number: u64, live: &Live) -> Result<AppendFile, StoreError
     frame::put(&mut bytes, 1, EDIT, &put_edit(&state));
     file.append(&bytes)?;
     file.sync()?;
-    crash_point::pass("manifest_before_current");
-    durable::replace(&data.join(CURRENT), format!("{}\n", file_name(number)).as_bytes())?;
     Ok(file)
 }
 

@@ -114,9 +114,16 @@ fn a_full_disk_stops_ingest_and_nothing_else_and_room_lets_it_go_on() {
         + failed("forerunner_store_flush_failures_total")
         + failed("forerunner_store_wal_sync_failures_total");
     assert!(failures > 0.0, "{told}");
+    let logs = std::fs::read_dir(disk.seen("data/wal")).unwrap().count();
+    assert!(logs < 20, "{logs} files of the log, though there were 20 attempts that found no room");
 
-    // A crash on the full disk loses nothing, and with room again samples are taken.
+    // A crash on the full disk loses nothing, it starts on it again and again, and with room samples are taken.
     monitor.program.kill();
+    for _ in 0..3 {
+        let monitor = start(&dir, &disk, "");
+        assert!(count(&monitor) >= confirmed * 500, "confirmed samples are lost");
+        monitor.program.kill();
+    }
     std::fs::remove_file(&balloon).unwrap();
     let monitor = start(&dir, &disk, "");
     assert!(count(&monitor) >= confirmed * 500, "confirmed samples are lost");
@@ -127,7 +134,9 @@ fn a_full_disk_stops_ingest_and_nothing_else_and_room_lets_it_go_on() {
     assert_eq!(answer.0, 204);
     monitor.program.kill();
 
-    // With a policy the oldest make room, and pushes go on for as long as they come.
+    // With a policy the oldest make room, even where not a byte is left, and pushes go on for as long as they come.
+    let mut filler = std::fs::File::create(disk.seen("filler")).unwrap();
+    while std::io::Write::write_all(&mut filler, &[1; 4096]).is_ok() {}
     let monitor = start(&dir, &disk, "min_free = \"4MiB\"\n");
     let expired = || {
         let told = get(&monitor.address, "/metrics")?.1;

@@ -167,6 +167,28 @@ pub fn remove_dir(path: &Path) -> Result<(), PlatformError> {
     }
 }
 
+/// Replaces `path` with a file of `len` bytes of the disk; what is in them is nothing.
+///
+/// # Errors
+/// The disk has no such room, or keeps none for anybody; nothing is left then.
+pub fn reserve(path: &Path, len: u64) -> Result<(), PlatformError> {
+    let file = File::create(path).map_err(PlatformError::file("create", path))?;
+    allocate(&file, len).map_err(|error| {
+        let _ = fs::remove_file(path);
+        PlatformError::file("reserve room with", path)(error)
+    })
+}
+
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn allocate(file: &File, len: u64) -> io::Result<()> {
+    Ok(rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn allocate(file: &File, len: u64) -> io::Result<()> {
+    file.set_len(len) // NTFS gives a file its room at once
+}
+
 /// What names a file for good, whatever its path: another file under the same path has another. None where there is no file, or the
 /// system has no such number.
 pub fn identity(path: &Path) -> Option<(u64, u64)> {
@@ -236,6 +258,15 @@ impl AppendFile {
     /// Not all of them were written; the file may hold some. It must not be appended to again.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), PlatformError> {
         self.write_all(bytes).map_err(PlatformError::file("append to", &self.path))
+    }
+
+    /// Cuts off what a failed append may have left.
+    ///
+    /// # Errors
+    /// The system would not; the file may hold some of it.
+    pub fn cut(&self) -> Result<(), PlatformError> {
+        through(Change::Truncate(&self.path, self.len), || self.file.set_len(self.len))
+            .map_err(PlatformError::file("cut the tail of", &self.path))
     }
 
     /// Makes all that was appended durable.

@@ -105,8 +105,8 @@ impl WalWriter {
     fn write(&mut self, bytes: &[u8]) -> Result<(), PlatformError> {
         let Some(file) = self.file.as_mut() else { return Ok(()) };
         file.append(bytes).inspect_err(|_| {
-            // A full disk may still take a sync of what was written before.
-            match self.file.take().map(|file| file.sync()) {
+            // A full disk may still take a sync of what was written before, and gets back what was written of this.
+            match self.file.take().map(|file| file.cut().and_then(|()| file.sync())) {
                 Some(Err(_)) => self.abandon(),
                 _ => self.file = None,
             }
@@ -190,7 +190,10 @@ impl WalWriter {
         let path = self.folder.join(file_name(self.next));
         self.frame(&mut bytes, record::START, &mut payload);
         let mut file = AppendFile::create(&path)?;
-        file.append(&bytes)?;
+        file.append(&bytes).inspect_err(|_| {
+            // On a full disk there is an attempt for each push: none may leave a file.
+            let _ = durable::remove_file(&path);
+        })?;
         self.file = Some(file);
         Ok(())
     }
