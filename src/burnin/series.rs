@@ -5,11 +5,15 @@ use super::faults::{Fault, is_recovered};
 use super::stack::Stack;
 use crate::monitor_client::MonitorClient;
 use ::burnin::verdict::Verdict;
+use model::Timestamp;
 use serde_json::Value;
 use std::time::Duration;
 
 /// Whose leaks are looked for.
 const JOBS: [&str; 2] = ["gateway", "monitor"];
+
+/// An incident begins at most so long after its fault.
+const NOTICED: Duration = Duration::from_secs(30);
 
 /// The number in the first column of the first row.
 async fn number(monitor: &MonitorClient, sql: &str) -> Option<f64> {
@@ -47,16 +51,7 @@ pub(super) async fn judge(
         }
         _ => verdict.skip("R3.2", "no scrape failed"),
     }
-    let sql = format!(
-        "SELECT count(*) AS n FROM incidents WHERE service = 'gateway' AND began > TIMESTAMP '{from}' AND recovery_seconds IS NOT NULL AND cause IN ('killed', 'hung', 'stopped')"
-    );
-    let wanted = faults.iter().filter(|it| it.name.starts_with("process_")).count() as f64;
-    if wanted > 0.0 {
-        let n = number(monitor, &sql).await.unwrap_or(0.0);
-        let words =
-            format!("{n} incidents with cause and recovery for {wanted} ends of the process");
-        verdict.judge("R3.4", n >= wanted, words, "one for each", sql);
-    }
+    ends(verdict, from, monitor, faults).await;
     let sql = format!(
         "SELECT sum(n) AS n FROM (SELECT component, cause, max(value) AS n FROM gateway_component_restarts_total WHERE cause = 'hang' AND time > TIMESTAMP '{from}' GROUP BY component, cause)"
     );
@@ -68,6 +63,67 @@ pub(super) async fn judge(
     narrow(verdict, monitor, faults).await;
     remediation(verdict, it, monitor).await;
     trends(verdict, it, stack, monitor).await;
+}
+
+/// Whether each end of the process has an incident of its own, with the right cause and an end.
+async fn ends(verdict: &mut Verdict, from: Timestamp, monitor: &MonitorClient, faults: &[Fault]) {
+    let ends: Vec<End> = faults.iter().filter_map(End::of).collect();
+    if ends.is_empty() {
+        return;
+    }
+    let sql = format!(
+        "SELECT began, cause FROM incidents WHERE service = 'gateway' AND began > TIMESTAMP '{from}' AND recovery_seconds IS NOT NULL ORDER BY began"
+    );
+    let rows = monitor.rows(&sql).await.unwrap_or_default();
+    let incident = |row: &serde_json::Map<String, Value>| {
+        let began = Timestamp::parse(row.get("began")?.as_str()?)?;
+        Some((began, row.get("cause")?.as_str()?.to_owned()))
+    };
+    let without = without_incident(&ends, rows.iter().filter_map(incident).collect());
+    let words = match without.first() {
+        None => format!("{} ends of the process, each with its incident", ends.len()),
+        Some(first) => format!(
+            "{} of {} ends of the process without an incident of that cause and with a recovery: the {} of {}",
+            without.len(),
+            ends.len(),
+            first.fault,
+            first.began
+        ),
+    };
+    let limit = "one for each, of the right cause";
+    verdict.judge("R3.4", without.is_empty(), words, limit, sql);
+}
+
+/// An end of the process that was done to it.
+#[derive(Clone, Debug, PartialEq)]
+struct End {
+    fault: String,
+    began: Timestamp,
+    ended: Timestamp,
+}
+
+impl End {
+    fn of(fault: &Fault) -> Option<Self> {
+        let began = fault.event.as_ref().and_then(|event| event.began).unwrap_or(fault.began);
+        let is_end = fault.name.starts_with("process_");
+        is_end.then(|| Self { fault: fault.name.clone(), began, ended: fault.ended })
+    }
+
+    fn is_told_by(&self, (began, cause): &(Timestamp, String)) -> bool {
+        let causes: &[&str] =
+            if self.fault == "process_kill" { &["killed"] } else { &["hung", "stopped"] };
+        causes.contains(&cause.as_str()) && (self.began..=self.ended.plus(NOTICED)).contains(began)
+    }
+}
+
+/// The ends that none of the incidents tells of; one incident tells of one end.
+fn without_incident(ends: &[End], mut incidents: Vec<(Timestamp, String)>) -> Vec<End> {
+    let mut without = ends.to_vec();
+    without.retain(|end| {
+        let told = incidents.iter().position(|it| end.is_told_by(it));
+        told.map(|at| incidents.remove(at)).is_none()
+    });
+    without
 }
 
 /// What the gateway did when memory and handles were nearly used up.
@@ -185,5 +241,30 @@ async fn trends(verdict: &mut Verdict, it: &Measured, stack: &Stack, monitor: &M
     match number(monitor, sql).await {
         Some(n) if n > 0.0 => verdict.judge("R8.5", true, format!("{n} forecasts"), "some", sql),
         _ => verdict.skip("R8.5", "half a day of real time is needed for a forecast"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r3_4_each_end_needs_an_incident_of_its_own_time_and_cause() {
+        let end = |fault: &str, began: i64, ended: i64| End {
+            fault: fault.to_owned(),
+            began: Timestamp(began * 1000),
+            ended: Timestamp(ended * 1000),
+        };
+        let incident = |at: i64, cause: &str| (Timestamp(at * 1000), cause.to_owned());
+        let ends = [end("process_kill", 100, 101), end("process_stop", 200, 212)];
+        let both = vec![incident(101, "killed"), incident(202, "stopped")];
+        assert_eq!(without_incident(&ends, both.clone()), []);
+        assert_eq!(without_incident(&ends, vec![both[0].clone(); 2]), [ends[1].clone()]);
+        let early = vec![incident(90, "killed"), incident(202, "hung")];
+        assert_eq!(without_incident(&ends, early), [ends[0].clone()]);
+        let other = vec![incident(101, "upstream"), incident(202, "killed")];
+        assert_eq!(without_incident(&ends, other), ends.to_vec());
+        let twice = [ends[0].clone(), end("process_kill", 101, 102)];
+        assert_eq!(without_incident(&twice, vec![incident(102, "killed")]), [twice[1].clone()]);
     }
 }

@@ -1,5 +1,5 @@
-//! Audit records on their way: through a bounded queue to the database, and while that is away to a journal on disk, bounded too. What
-//! fits neither is counted as lost. A record has its id from the beginning, so that none is kept twice.
+//! Audit records on their way: through a bounded queue to the database, and while that is away or slow to a journal on disk, bounded too.
+//! What fits neither is counted as lost. A record has its id from the beginning, so that none is kept twice.
 
 use super::{Database, DatabaseError, Record};
 use crate::chaos::lease::Lease;
@@ -7,6 +7,7 @@ use crate::component::Pulse;
 use platform::durable::{self, AppendFile};
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,6 +23,9 @@ const BATCH: usize = 4_096;
 const DRAINS: usize = 16;
 /// A record waits for others no longer than this.
 const WAIT: Duration = Duration::from_millis(100);
+
+/// While the database writes, the queue is looked at so often.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Takes records; clones share the queue.
 #[derive(Clone, Debug)]
@@ -47,6 +51,8 @@ pub(crate) struct Sink {
     records: mpsc::Receiver<Record>,
     counts: Arc<Counts>,
     journal: PathBuf,
+    /// The journal's end, once something was written there.
+    file: Option<AppendFile>,
     max_journal: u64,
     /// Up to here the journal is in the database.
     drained: u64,
@@ -70,6 +76,7 @@ pub(crate) fn open(dir: &Path, max_journal: u64) -> (Audit, Arc<Mutex<Sink>>) {
         records,
         counts: Arc::clone(&counts),
         journal,
+        file: None,
         max_journal,
         drained: 0,
         batch: Vec::new(),
@@ -148,7 +155,7 @@ impl Sink {
         let n = self.batch.len() as u64;
         let away = self.away_until.is_some_and(|until| until > Instant::now());
         if !away && self.counts.journal_bytes.load(Ordering::Relaxed) == 0 {
-            match database.append(self.batch.clone()).await {
+            match self.append(database, self.batch.clone()).await {
                 Ok(()) => {
                     self.counts.written.fetch_add(n, Ordering::Relaxed);
                     self.batch.clear();
@@ -160,7 +167,41 @@ impl Sink {
                 }
             }
         }
-        match self.journal_batch() {
+        let batch = std::mem::take(&mut self.batch);
+        self.keep_on_disk(&batch);
+    }
+
+    /// Writes to the database. While that takes its time, what fills the queue goes to the journal.
+    async fn append(
+        &mut self,
+        database: &Database,
+        records: Vec<Record>,
+    ) -> Result<(), DatabaseError> {
+        let mut written = pin!(database.append(records));
+        loop {
+            tokio::select! {
+                outcome = &mut written => return outcome,
+                () = tokio::time::sleep(LOOK) => self.spill(),
+            }
+        }
+    }
+
+    fn spill(&mut self) {
+        if self.records.len() < QUEUE / 2 {
+            return;
+        }
+        let mut some = Vec::with_capacity(BATCH);
+        while some.len() < BATCH
+            && let Ok(record) = self.records.try_recv()
+        {
+            some.push(record);
+        }
+        self.keep_on_disk(&some);
+    }
+
+    fn keep_on_disk(&mut self, records: &[Record]) {
+        let n = records.len() as u64;
+        match self.journal(records) {
             Ok(true) => self.counts.journaled.fetch_add(n, Ordering::Relaxed),
             Ok(false) => self.counts.lost.fetch_add(n, Ordering::Relaxed),
             Err(error) => {
@@ -168,41 +209,53 @@ impl Sink {
                 self.counts.lost.fetch_add(n, Ordering::Relaxed)
             }
         };
-        self.batch.clear();
     }
 
     /// False when the journal is full.
-    fn journal_batch(&mut self) -> Result<bool, platform::PlatformError> {
+    fn journal(&mut self, records: &[Record]) -> Result<bool, platform::PlatformError> {
         if self.counts.disk_full.hits() {
             let full = std::io::ErrorKind::StorageFull.into();
             return Err(platform::PlatformError::file("append to", &self.journal)(full));
         }
-        let mut text = String::new();
-        for record in &self.batch {
+        // A line that an earlier end tore must not take the next one along.
+        let mut text = "\n".to_owned();
+        for record in records {
             if let Ok(line) = serde_json::to_string(record) {
                 text.extend([line.as_str(), "\n"]);
             }
         }
-        let len = std::fs::metadata(&self.journal).map(|meta| meta.len());
-        if len.as_ref().unwrap_or(&0) + text.len() as u64 > self.max_journal {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => self.open_journal()?,
+        };
+        if file.len() + text.len() as u64 > self.max_journal {
+            self.file = Some(file);
             return Ok(false);
         }
-        let mut file = match len {
-            Ok(len) => AppendFile::open_at(&self.journal, len)?,
-            Err(_) => {
-                self.drained = 0;
-                AppendFile::create(&self.journal)?
-            }
-        };
-        let before = file.len();
-        // A line that an earlier end tore must not take the next one along.
-        let appended = file.append(b"\n").and_then(|()| file.append(text.as_bytes()));
-        if let Err(error) = appended {
-            AppendFile::open_at(&self.journal, before)?; // without the half of it
+        if let Err(error) = file.append(text.as_bytes()) {
+            file.cut()?;
             return Err(error);
         }
         self.counts.journal_bytes.store(file.len(), Ordering::Relaxed);
+        self.file = Some(file);
         Ok(true)
+    }
+
+    fn open_journal(&mut self) -> Result<AppendFile, platform::PlatformError> {
+        match std::fs::metadata(&self.journal) {
+            Ok(meta) => AppendFile::open_at(&self.journal, meta.len()),
+            Err(_) => {
+                self.drained = 0;
+                AppendFile::create(&self.journal)
+            }
+        }
+    }
+
+    /// The journal is no more.
+    fn forget_journal(&mut self) {
+        self.file = None;
+        self.drained = 0;
+        self.counts.journal_bytes.store(0, Ordering::Relaxed);
     }
 
     /// Writes one batch of the journal to the database; removes the journal when all of it is there.
@@ -211,9 +264,7 @@ impl Sink {
             Ok(next) => next,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 warn!("the audit's journal is gone; what waited in it is lost");
-                self.drained = 0;
-                self.counts.journal_bytes.store(0, Ordering::Relaxed);
-                return;
+                return self.forget_journal();
             }
             Err(error) => {
                 warn!(%error, "the audit's journal could not be read");
@@ -223,13 +274,12 @@ impl Sink {
         if records.is_empty() {
             if durable::remove_file(&self.journal).is_ok() {
                 info!("the audit's journal is in the database");
-                self.drained = 0;
-                self.counts.journal_bytes.store(0, Ordering::Relaxed);
+                self.forget_journal();
             }
             return;
         }
         let n = records.len() as u64;
-        match database.append(records.clone()).await {
+        match self.append(database, records.clone()).await {
             Ok(()) => {
                 self.drained = end;
                 self.counts.written.fetch_add(n, Ordering::Relaxed);
@@ -289,6 +339,48 @@ mod tests {
     use crate::config::DatabaseConfig;
     use model::Timestamp;
 
+    fn record(n: u32) -> Record {
+        Record {
+            id: format!("{n:026}"),
+            time: Timestamp(1),
+            kind: "call".to_owned(),
+            agent: String::new(),
+            subject: String::new(),
+            status: 200,
+            detail: String::new(),
+            millis: 1,
+        }
+    }
+
+    #[tokio::test]
+    async fn r4_2_what_comes_while_the_database_is_slow_goes_to_the_journal_before_the_queue_is_full()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(&DatabaseConfig::default(), dir.path()).unwrap();
+        let (audit, sink) = open(dir.path(), 64 << 20);
+        let (pulse, mut sink) = (Pulse::alone(), sink.lock().await);
+        let count = |it: &AtomicU64| it.load(Ordering::Relaxed);
+        let counts = audit.counts();
+        database.slow.1.store(1_f64.to_bits(), Ordering::Release);
+        database.slow.0.grant(Duration::from_secs(600));
+        (0..BATCH as u32).for_each(|n| audit.note(record(n)));
+        let come = async {
+            (0..QUEUE as u32 * 3 / 4).for_each(|n| audit.note(record(1_000_000 + n)));
+            while count(&counts.written) + count(&counts.journaled) == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::join!(sink.work(&database, &pulse), come);
+        assert!(count(&counts.journaled) > 0, "all of it had to wait for the database");
+        database.slow.0.end();
+        let all = (BATCH + QUEUE * 3 / 4) as u64;
+        for _ in 0..20 {
+            sink.work(&database, &pulse).await;
+        }
+        assert_eq!((count(&counts.written), count(&counts.lost)), (all, 0));
+        assert_eq!(count(&counts.journal_bytes), 0);
+    }
+
     #[tokio::test]
     async fn r4_2_the_journal_comes_to_its_end_though_records_go_on_coming() {
         let dir = tempfile::tempdir().unwrap();
@@ -298,16 +390,7 @@ mod tests {
         let mut n = 0_u32;
         let mut note = || {
             n += 1;
-            audit.note(Record {
-                id: format!("{n:026}"),
-                time: Timestamp(1),
-                kind: "call".to_owned(),
-                agent: String::new(),
-                subject: String::new(),
-                status: 200,
-                detail: String::new(),
-                millis: 1,
-            });
+            audit.note(record(n));
         };
         database.away.grant(Duration::from_secs(600));
         note();
