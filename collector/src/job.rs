@@ -7,13 +7,17 @@ use crate::scrape::cycle::Cycle;
 use crate::target::{Identity, TargetBoard, targets};
 use crate::{schedule, scrape};
 use platform::PlatformError;
-use runtime::{Clock, Stop};
+use runtime::{Clock, Stop, Tick};
 use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Writer;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{info, warn};
+
+/// After a scrape that ended badly.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What every scrape needs.
 #[derive(Clone, Debug)]
@@ -36,7 +40,7 @@ pub(crate) struct Job {
     running: HashMap<Identity, Stop>,
     tasks: JoinSet<()>,
     /// Which target each task scrapes.
-    scraping: HashMap<tokio::task::Id, Identity>,
+    scraping: HashMap<Id, Identity>,
 }
 
 impl Job {
@@ -71,9 +75,8 @@ impl Job {
             };
             self.follow(found);
             let wait = self.discovery.refresh().unwrap_or(Duration::MAX);
-            tokio::select! {
-                () = stop.wait() => break,
-                () = tokio::time::sleep(wait) => {}
+            if self.watch(wait, &stop).await == Tick::Stopped {
+                break;
             }
         }
         // The series do not end here: another start goes on with them.
@@ -81,18 +84,39 @@ impl Job {
         while self.tasks.join_next().await.is_some() {}
     }
 
+    /// Waits for the next look at what there is: for `wait`, or until a moment after a scrape has ended badly.
+    async fn watch(&mut self, wait: Duration, stop: &Stop) -> Tick {
+        let mut next = pin!(tokio::time::sleep(wait));
+        loop {
+            tokio::select! {
+                () = stop.wait() => return Tick::Stopped,
+                () = &mut next => return Tick::Elapsed,
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    if self.note_end(ended) {
+                        return stop.wait_for(AGAIN).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A scrape has ended; true if it must begin anew.
+    fn note_end(&mut self, ended: Result<(Id, ()), JoinError>) -> bool {
+        let (id, panicked) = match ended {
+            Ok((id, ())) => (id, None),
+            Err(error) => (error.id(), Some(error)),
+        };
+        let identity = self.scraping.remove(&id);
+        let (Some(identity), Some(error)) = (identity, panicked) else { return false };
+        warn!(scrape_target = identity.0, %error, "a scrape ended badly, and begins anew");
+        self.running.remove(&identity);
+        true
+    }
+
     /// Starts what is new and ends what is gone.
     fn follow(&mut self, found: BTreeSet<Found>) {
         while let Some(ended) = self.tasks.try_join_next_with_id() {
-            let (id, panicked) = match ended {
-                Ok((id, ())) => (id, None),
-                Err(error) => (error.id(), Some(error)),
-            };
-            let identity = self.scraping.remove(&id);
-            if let (Some(identity), Some(error)) = (identity, panicked) {
-                warn!(scrape_target = identity.0, %error, "a scrape ended badly, and begins anew");
-                self.running.remove(&identity);
-            }
+            self.note_end(ended);
         }
         let wanted = targets(&self.scrape, &self.config, found);
         self.running.retain(|identity, stop| {

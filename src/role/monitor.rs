@@ -20,7 +20,7 @@ use std::time::Duration;
 use store::{Opened, Reader, StoreError, Upkeep};
 use telemetry::Registry;
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
 /// For tasks to end after stop was requested; the demo and the watchdog wait a little longer.
 const GRACE: Duration = Duration::from_millis(2_500);
@@ -129,6 +129,13 @@ fn chaos(config: &Config, book: chaos::Book, query: Query) -> Controller {
     Controller::new(settings, book, hands, wire::ask_rows(query), Clock::system())
 }
 
+/// Writes down where `forerunner query --data-dir` finds us. All others are served without it, as on a full disk.
+fn leave_address(config: &Config, addresses: &serde_json::Value) {
+    if let Err(failure) = tell_ready(Some(&config.store.dir.join(ADDRESS)), addresses) {
+        warn!(error = %failure.error, "the address could not be written down for those who ask by the data directory");
+    }
+}
+
 async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
     let stop = stop_on_request(args.with_parent);
     let registry = Registry::new();
@@ -195,7 +202,7 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
 
     info!(%address, data = %config.store.dir.display(), "monitor is ready");
     let addresses = json!({ "api": address.to_string() });
-    tell_ready(Some(&config.store.dir.join(ADDRESS)), &addresses)?;
+    leave_address(&config, &addresses);
     tell_ready(args.ready_file.as_deref(), &addresses)?;
     tasks.run(GRACE).await.map_err(exit::with(exit::SOFTWARE))?;
     let closing = tokio::task::spawn_blocking(move || upkeep.close()).await;

@@ -221,11 +221,13 @@ fn durable_list(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
     if path.is_dir() { Ok(durable::list(path)?) } else { Ok(Vec::new()) }
 }
 
-/// Moves a segment to the quarantine and returns where it lies there.
+/// Moves a segment to the quarantine, if it is there, and returns where it lies then.
 pub(crate) fn set_aside(dir: &Path, folder: &Path, id: &str) -> Result<PathBuf, StoreError> {
     let quarantine = durable::create_dir_in(dir, Path::new("quarantine"))?;
     let target = quarantine.join(format!("segment-{id}"));
-    durable::rename(folder, &target)?;
+    if folder.exists() {
+        durable::rename(folder, &target)?;
+    }
     Ok(target)
 }
 

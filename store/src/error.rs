@@ -75,7 +75,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the content of a segment is at fault, not the way to it.
+    /// Whether the content of a segment may be at fault, and not the way to it; its checksum decides.
     pub(crate) fn is_damage(&self) -> bool {
         matches!(self, Self::Corrupt { .. } | Self::Parquet { .. })
     }
@@ -83,14 +83,14 @@ impl StoreError {
     /// Whether there was no room on the disk.
     pub(crate) fn is_full_disk(&self) -> bool {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-        let source = match self {
-            Self::Platform(PlatformError::File { source, .. }) => Some(source.kind()),
+        match self {
+            Self::Platform(error) => error.is_disk_full(),
             Self::Parquet { source: parquet::errors::ParquetError::External(source), .. } => {
-                source.downcast_ref::<std::io::Error>().map(std::io::Error::kind)
+                let source = source.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+                matches!(source, Some(StorageFull | QuotaExceeded))
             }
-            _ => None,
-        };
-        matches!(source, Some(StorageFull | QuotaExceeded))
+            _ => false,
+        }
     }
 
     /// Whether the same call may succeed later.

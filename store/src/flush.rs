@@ -6,6 +6,7 @@ use crate::compaction::Outcome;
 use crate::info::InfoTable;
 use crate::manifest::{Edit, Manifest};
 use crate::memtable::Memtable;
+use crate::reserve::Share;
 use crate::segment::write::{SegmentWriter, Spec};
 use crate::segment::{Resolution, Segment, SegmentMeta, Window};
 use crate::state::State;
@@ -17,7 +18,7 @@ use runtime::{Backoff, Clock, Jitter, Stop, Tick};
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 use ulid::Ulid;
 
 /// The background work of an open store.
@@ -157,8 +158,10 @@ impl Upkeep {
     pub fn verify_segments(&self) {
         let segments = Arc::clone(&self.state.live.read().segments);
         for segment in segments.iter() {
-            if let Err(cause) = segment.verify() {
-                self.state.set_aside(segment, &cause);
+            match segment.verify() {
+                Err(cause) if cause.is_damage() => drop(self.state.set_aside(segment, &cause)),
+                Err(error) => warn!(%error, "a segment could not be compared with its checksum"),
+                Ok(()) => {}
             }
         }
     }
@@ -284,14 +287,14 @@ impl State {
             flushed => flushed?,
         }
         self.settle_log()?;
-        self.keep_room();
+        self.keep_room(Share::Half);
         Ok(())
     }
 
     /// Keeps room for the next deletion on a full disk.
-    pub(crate) fn keep_room(&self) {
+    pub(crate) fn keep_room(&self, share: Share) {
         if let Some(log) = &self.log {
-            log.lock().manifest.keep_room();
+            log.lock().manifest.keep_room(share);
         }
     }
 
@@ -344,6 +347,7 @@ impl State {
                 live.frozen.remove(0);
                 log.wal.settle(flushed);
             }
+            self.flushed.notify_waiters();
             *self.written.lock() = None;
             self.infos.settle(&infos);
             self.note_durable(flushed);

@@ -7,7 +7,7 @@ use crate::info::{InfoTable, Infos};
 use crate::manifest::{self, Edit, Manifest};
 use crate::memtable::Memtable;
 use crate::reader::Reader;
-use crate::reserve::Reserve;
+use crate::reserve::{Reserve, Share};
 use crate::retention::SteadyTime;
 use crate::series::{Series, SeriesIndex};
 use crate::state::{IndexCache, Live, Log, Meters, State};
@@ -21,6 +21,7 @@ use platform::lock::DirLock;
 use runtime::Clock;
 use std::collections::HashSet;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use telemetry::Registry;
@@ -133,10 +134,15 @@ impl Writer {
     /// # Errors
     /// [`StoreError::Backlog`]: it had none within `limit`.
     pub async fn room(&self, limit: Duration) -> Result<(), StoreError> {
-        let mut durable = self.state.durable.subscribe(); // a flush makes room, and makes durable
+        let full = || self.state.is_full() && !self.state.live.read().frozen.is_empty();
         let wait = async {
-            while self.state.is_full() && !self.state.live.read().frozen.is_empty() {
-                let _ = durable.changed().await;
+            loop {
+                let mut flushed = pin!(self.state.flushed.notified());
+                flushed.as_mut().enable(); // before the look: a flush that ends after it is not missed
+                if !full() {
+                    return;
+                }
+                flushed.await;
             }
         };
         tokio::time::timeout(limit, wait).await.map_err(|_| StoreError::Backlog)
@@ -260,9 +266,9 @@ fn try_open(config: StoreConfig, clock: Clock, registry: &Registry) -> Result<Op
     let is_new = !data.join("wal").exists();
     let mut manifest = match manifest::read(&data) {
         Ok(read) => {
-            let damaged = read.damaged;
+            let doubtful = read.damaged || read.torn;
             let manifest = Manifest::open(&data, read)?;
-            clear_strays(&data, &manifest, damaged)?;
+            clear_strays(&data, &manifest, doubtful)?;
             manifest
         }
         Err(StoreError::NoStore(_)) => Manifest::create(&data)?,
@@ -307,7 +313,7 @@ fn try_open(config: StoreConfig, clock: Clock, registry: &Registry) -> Result<Op
     if let Err(error) = state.expire() {
         warn!(%error, "nothing could be deleted yet");
     }
-    state.keep_room();
+    state.keep_room(Share::All);
     let state = Arc::new(state);
     expose(&state, registry);
     Ok(Opened {
@@ -352,6 +358,10 @@ struct Parts {
 fn assemble(config: StoreConfig, clock: Clock, registry: &Registry, parts: Parts) -> State {
     let Parts { index, infos, active, log, lock } = parts;
     let active_since = clock.monotonic();
+    // A clock that is ahead at the start must not delete by age either.
+    let segments = log.iter().flat_map(|log| log.manifest.live().segments.values());
+    let newest = segments.map(|meta| meta.span.1).chain(active.windows().map(|it| it.span().1));
+    let steady = newest.max().map_or(clock.now(), |newest| Timestamp(newest).min(clock.now()));
     State {
         config,
         clock,
@@ -365,7 +375,9 @@ fn assemble(config: StoreConfig, clock: Clock, registry: &Registry, parts: Parts
             segments: Arc::default(),
         }),
         flush_wanted: Notify::new(),
-        steady: Mutex::new(SteadyTime::new(clock.now(), clock.monotonic())),
+        flushed: Notify::new(),
+        strays: Mutex::default(),
+        steady: Mutex::new(SteadyTime::new(steady, active_since)),
         sync_wanted: Notify::new(),
         durable: tokio::sync::watch::Sender::new(0),
         appended: tokio::sync::watch::Sender::new(0),
@@ -393,13 +405,13 @@ fn announce(state: &State, replayed: &Replayed) {
 }
 
 /// Removes what a crash left half done: temporary folders, and segments that were never committed or
-/// already forgotten. With a damaged manifest those are set aside instead, for they may be all there is.
-fn clear_strays(data: &Path, manifest: &Manifest, damaged: bool) -> Result<(), StoreError> {
+/// already forgotten. With a manifest that may have lost an edit those are set aside instead, for they may be all there is.
+fn clear_strays(data: &Path, manifest: &Manifest, doubtful: bool) -> Result<(), StoreError> {
     durable::remove_dir(&data.join("tmp"))?;
     let known: HashSet<_> =
         manifest.live().segments.values().map(|meta| data.join(&meta.folder)).collect();
     for folder in folders(data)?.into_iter().filter(|folder| !known.contains(folder)) {
-        if damaged {
+        if doubtful {
             let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let target = set_aside(data, &folder, &name)?;
             error!(from = %folder.display(), to = %target.display(), "segment unknown to the damaged manifest set aside; `forerunner store repair` takes it back");
@@ -438,6 +450,8 @@ fn expose(state: &Arc<State>, registry: &Registry) {
     });
 }
 
+#[cfg(test)]
+mod damage;
 #[cfg(test)]
 mod power_loss;
 #[cfg(test)]

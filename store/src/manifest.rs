@@ -7,7 +7,7 @@ use crate::codec::{
 };
 use crate::frame;
 use crate::info::Infos;
-use crate::reserve::Reserve;
+use crate::reserve::{Reserve, Share};
 use crate::segment::{MetricMeta, Resolution, SegmentMeta};
 use crate::wal::record::{put_info, take_info};
 use platform::durable::{self, AppendFile};
@@ -22,8 +22,11 @@ const START: u8 = 0;
 const EDIT: u8 = 1;
 const VERSION: u32 = 2;
 
-/// Edits in one file before a new one begins with the state as its first edit.
+/// Edits in one file before a new one begins with the state as its first edits.
 const EDITS_PER_FILE: u64 = 1_000;
+
+/// Rough bytes of one edit of the state: far from [`frame::LONGEST`], over which none can be read.
+const PART: usize = 4 << 20;
 
 /// A change of what is live; all of it happens or none.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -83,8 +86,10 @@ pub(crate) struct Read {
     number: u64,
     edits: u64,
     sound_len: u64,
-    /// Whether edits in the middle were lost.
+    /// Whether edits were lost that had been on disk.
     pub(crate) damaged: bool,
+    /// Whether what stood at the end was no whole edit: an attempt that power loss cut short, or damage.
+    pub(crate) torn: bool,
 }
 
 /// Reads the manifest that `CURRENT` names, without changing anything.
@@ -113,10 +118,10 @@ pub(crate) fn read(data: &Path) -> Result<Read, StoreError> {
         source,
     })?;
     let mut live = Live::default();
-    let (mut edits, mut lost) = (0, false);
+    let (mut edits, mut lost, mut least) = (0, false, 2);
     let damage = frame::scan(&bytes, 0, |frame| {
         match frame.kind {
-            START => check_version(&frame.payload, &path)?,
+            START => least = 1 + parts_of_state(&frame.payload, &path)?,
             EDIT => match take_edit(&frame.payload) {
                 Some(edit) => live.apply(edit),
                 None => lost = true,
@@ -130,18 +135,21 @@ pub(crate) fn read(data: &Path) -> Result<Read, StoreError> {
     if sound_len < bytes.len() {
         warn!(file = %path.display(), at = sound_len, "torn tail of the manifest ignored; it was no commit");
     }
-    let damaged = lost || !damage.middle.is_empty();
+    // The state was synced before `CURRENT` named the file.
+    let damaged = lost || !damage.middle.is_empty() || edits < least;
     if damaged {
         error!(file = %path.display(), "damage within the manifest: segments it added may be missing");
     }
-    Ok(Read { live, number, edits, sound_len: sound_len as u64, damaged })
+    let torn = sound_len < bytes.len();
+    Ok(Read { live, number, edits, sound_len: sound_len as u64, damaged, torn })
 }
 
-fn check_version(payload: &[u8], path: &Path) -> Result<(), StoreError> {
-    let found =
-        take_u64(&mut &*payload).and_then(|version| u32::try_from(version).ok()).unwrap_or(0);
+/// How many edits the state at the file's start takes; in older files it is one.
+fn parts_of_state(payload: &[u8], path: &Path) -> Result<u64, StoreError> {
+    let input = &mut &*payload;
+    let found = take_u64(input).and_then(|version| u32::try_from(version).ok()).unwrap_or(0);
     if found == VERSION {
-        return Ok(());
+        return Ok(take_u64(input).unwrap_or(1));
     }
     Err(StoreError::Version { path: path.to_owned(), found, expected: VERSION })
 }
@@ -185,25 +193,27 @@ impl Manifest {
     }
 
     /// Keeps room for the next commits on a full disk, once there is plenty.
-    pub(crate) fn keep_room(&self) {
-        self.reserve.keep(self.file.len());
+    pub(crate) fn keep_room(&self, share: Share) {
+        self.reserve.keep(self.file.len(), share);
     }
 
     fn try_commit(&mut self, edit: Edit) -> Result<(), StoreError> {
         let mut next = self.live.clone();
         next.apply(edit.clone());
-        if self.broken || self.edits >= EDITS_PER_FILE {
+        let payload = put_edit(&edit);
+        // One edit is one frame, so that all of it happens or none; the state of a new file may take several.
+        if self.broken || self.edits >= EDITS_PER_FILE || payload.len() > frame::LONGEST {
             self.broken = true;
             // A number is used once: CURRENT may name a file that a failed attempt has begun.
             self.number += 1;
             self.file = begin(&self.data, self.number, &next)?;
-            (self.edits, self.broken) = (1, false);
+            (self.edits, self.broken) = (2, false);
             self.live = next;
             self.drop_others();
             return Ok(());
         }
         let mut bytes = Vec::new();
-        frame::put(&mut bytes, self.edits, EDIT, &put_edit(&edit));
+        frame::put(&mut bytes, self.edits, EDIT, &payload);
         crash_point::pass("manifest_before_append");
         let written = self.file.append(&bytes).and_then(|()| self.file.sync());
         if let Err(error) = written {
@@ -264,20 +274,54 @@ fn begin(data: &Path, number: u64, live: &Live) -> Result<AppendFile, StoreError
 
 fn write_state(path: &Path, live: &Live) -> Result<AppendFile, StoreError> {
     let mut file = AppendFile::create(path)?;
+    let parts = parts(live);
     let mut start = Vec::new();
     put_u64(&mut start, u64::from(VERSION));
+    put_u64(&mut start, parts.len() as u64);
     let mut bytes = Vec::new();
     frame::put(&mut bytes, 0, START, &start);
-    let state = Edit {
-        add: live.segments.values().cloned().collect(),
-        remove: Vec::new(),
-        flushed: Some(live.flushed),
-        infos: live.infos.clone(),
-    };
-    frame::put(&mut bytes, 1, EDIT, &put_edit(&state));
+    for (part, sequence) in parts.iter().zip(1..) {
+        let payload = put_edit(part);
+        if payload.len() > frame::LONGEST {
+            let what = "metric names in one segment's bytes in the manifest".to_owned();
+            return Err(StoreError::Limit { what, limit: frame::LONGEST });
+        }
+        frame::put(&mut bytes, sequence, EDIT, &payload);
+    }
     file.append(&bytes)?;
     file.sync()?;
     Ok(file)
+}
+
+/// The state as edits short enough to be read back.
+fn parts(live: &Live) -> Vec<Edit> {
+    let mut parts = Vec::new();
+    let mut part = Edit { flushed: Some(live.flushed), ..Edit::default() };
+    let mut len = 0;
+    for meta in live.segments.values() {
+        len += rough_len(meta);
+        part.add.push(meta.clone());
+        if len >= PART {
+            len = 0;
+            parts.push(std::mem::take(&mut part));
+        }
+    }
+    for (metric, info) in &live.infos {
+        len += 64 + metric.len() + info.unit.len() + info.help.len();
+        part.infos.insert(metric.clone(), info.clone());
+        if len >= PART {
+            len = 0;
+            parts.push(std::mem::take(&mut part));
+        }
+    }
+    parts.push(part);
+    parts
+}
+
+fn rough_len(meta: &SegmentMeta) -> usize {
+    let labels = |metric: &MetricMeta| metric.labels.iter().map(|it| it.len() + 2).sum::<usize>();
+    let metrics = meta.metrics.iter().map(|metric| metric.name.len() + 4 + labels(metric));
+    200 + metrics.sum::<usize>()
 }
 
 /// The highest number that a manifest in `data` has; 0 without.
@@ -437,6 +481,33 @@ mod tests {
         assert_eq!(std::fs::read_to_string(dir.path().join(CURRENT)).unwrap(), "MANIFEST-000002\n");
         assert!(!dir.path().join("MANIFEST-000001").exists());
         assert_eq!(&read(dir.path()).unwrap().live, manifest.live());
+    }
+
+    #[test]
+    fn a_state_longer_than_any_frame_is_read_back_and_a_part_that_is_missing_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut manifest = Manifest::create(dir.path()).unwrap();
+        let metric = |n: u32| MetricMeta {
+            name: format!("a_long_name_of_a_metric_{n}").into(),
+            labels: Vec::new(),
+        };
+        let metrics: Arc<[MetricMeta]> = (0..20_000).map(metric).collect();
+        let add = (0..120)
+            .map(|n| SegmentMeta { metrics: Arc::clone(&metrics), ..meta(&format!("{n:03}")) });
+        let edit = Edit { add: add.collect(), flushed: Some(8), ..Edit::default() };
+        assert!(put_edit(&edit).len() > frame::LONGEST);
+        manifest.commit(edit).unwrap();
+        let found = read(dir.path()).unwrap();
+        assert_eq!((found.live.segments.len(), found.live.flushed, found.damaged), (120, 8, false));
+        assert!(found.live == *manifest.live());
+        let path = dir.path().join("MANIFEST-000002");
+        let bytes = std::fs::read(&path).unwrap();
+        AppendFile::create(&dir.path().join("cut"))
+            .unwrap()
+            .append(&bytes[..bytes.len() - 1])
+            .unwrap();
+        durable::rename(&dir.path().join("cut"), &path).unwrap();
+        assert!(read(dir.path()).unwrap().damaged);
     }
 
     #[test]

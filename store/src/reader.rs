@@ -392,13 +392,7 @@ impl Snapshot {
     }
 
     fn give_up(&self, segment: &Segment, cause: StoreError) -> Result<(), StoreError> {
-        match cause {
-            StoreError::Corrupt { .. } | StoreError::Parquet { .. } => {
-                self.state.set_aside(segment, &cause);
-                Ok(())
-            }
-            other => Err(other),
-        }
+        if cause.is_damage() && self.state.set_aside(segment, &cause) { Ok(()) } else { Err(cause) }
     }
 }
 
@@ -561,15 +555,14 @@ impl Scan {
     }
 
     fn give_up(&mut self, segment: &Segment, cause: StoreError) -> Result<(), StoreError> {
-        match cause {
-            StoreError::Corrupt { .. } | StoreError::Parquet { .. } => {
-                if self.given_up.insert(segment.meta.id.clone()) {
-                    self.state.set_aside(segment, &cause);
-                }
-                Ok(())
-            }
-            other => Err(other),
+        if self.given_up.contains(&segment.meta.id) {
+            return Ok(());
         }
+        if !cause.is_damage() || !self.state.set_aside(segment, &cause) {
+            return Err(cause);
+        }
+        self.given_up.insert(segment.meta.id.clone());
+        Ok(())
     }
 }
 

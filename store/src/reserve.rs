@@ -8,6 +8,15 @@ use tracing::{debug, warn};
 /// The least that is kept.
 const LEAST: u64 = 1 << 20;
 
+/// How much of what is free it may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Share {
+    /// At a start: what the start before left must be there for the next, however often there is one.
+    All,
+    /// Later: others need room too.
+    Half,
+}
+
 /// A file that is there for its length alone.
 #[derive(Debug)]
 pub(crate) struct Reserve {
@@ -30,16 +39,19 @@ impl Reserve {
         there && !self.path.exists()
     }
 
-    /// Keeps room for a manifest of `len` bytes and what goes with it, but no more than half of what there is.
-    pub(crate) fn keep(&self, len: u64) {
+    /// Keeps room for a manifest of `len` bytes and what goes with it, of what is free that share at most.
+    pub(crate) fn keep(&self, len: u64, share: Share) {
         let held = fs::metadata(&self.path).map_or(0, |file| file.len());
         if held >= LEAST + len {
             return;
         }
         let free = self.path.parent().and_then(|data| platform::host::free_bytes(data).ok());
-        let half = free.map_or(u64::MAX, |free| (free + held) / 2);
+        let most = free.map_or(u64::MAX, |free| match share {
+            Share::All => free + held,
+            Share::Half => (free + held) / 2,
+        });
         // Half as much again as is needed: a manifest that grows is not followed step by step.
-        let wanted = (LEAST + len + len / 2).min(half);
+        let wanted = (LEAST + len + len / 2).min(most);
         if wanted <= held {
             return;
         }
@@ -60,11 +72,11 @@ mod tests {
         let reserve = Reserve::new(dir.path());
         let len = || fs::metadata(dir.path().join("RESERVE")).unwrap().len();
         assert!(!reserve.give());
-        reserve.keep(0);
+        reserve.keep(0, Share::Half);
         assert_eq!(len(), LEAST);
-        reserve.keep(1000);
+        reserve.keep(1000, Share::Half);
         assert_eq!(len(), LEAST + 1500);
-        reserve.keep(1400);
+        reserve.keep(1400, Share::All);
         assert_eq!(len(), LEAST + 1500, "what is held is enough");
         assert!(reserve.give());
         assert!(!reserve.give());

@@ -10,14 +10,16 @@ use crate::series::SeriesIndex;
 use crate::wal::writer::WalWriter;
 use crate::{StoreConfig, StoreError};
 use parking_lot::{Mutex, RwLock};
+use platform::durable;
 use platform::lock::DirLock;
 use runtime::Clock;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use telemetry::{Counter, Registry};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{error, warn};
 
 /// The store behind its handles.
 #[derive(Debug)]
@@ -31,6 +33,10 @@ pub(crate) struct State {
     pub(crate) log: Option<Mutex<Log>>,
     pub(crate) live: RwLock<Live>,
     pub(crate) flush_wanted: Notify,
+    /// A flush has ended, and memory has room.
+    pub(crate) flushed: Notify,
+    /// Folders of merged segments whose commit failed.
+    pub(crate) strays: Mutex<Vec<PathBuf>>,
     /// Someone waits for the log to be durable.
     pub(crate) sync_wanted: Notify,
     /// The last sequence that survives power loss.
@@ -200,6 +206,12 @@ impl State {
         edit: Edit,
     ) -> Result<Arc<Vec<Arc<Segment>>>, StoreError> {
         log.manifest.commit(edit)?;
+        // A commit that comes after one that failed begins the manifest anew, without what that was to add.
+        for folder in self.strays.lock().drain(..) {
+            if let Err(error) = durable::remove_dir(&folder) {
+                warn!(%error, "what a failed merge has left stays until the next start");
+            }
+        }
         Ok(self.segments_of(log.manifest.live(), true))
     }
 
@@ -225,31 +237,39 @@ impl State {
         Arc::new(segments)
     }
 
-    /// Moves a damaged segment out of the way and says so; the rest is served on.
-    pub(crate) fn set_aside(&self, segment: &Segment, cause: &StoreError) {
+    /// Moves a damaged segment out of the way and says so; the rest is served on. False where it stays: its checksum is right, so that what
+    /// failed is the way to it and may pass, or it could not be moved.
+    pub(crate) fn set_aside(&self, segment: &Segment, cause: &StoreError) -> bool {
         let id = &segment.meta.id;
+        if segment.compare().map_or_else(|error| !error.is_damage(), |()| true) {
+            error!(segment = %id, path = %segment.path().display(), %cause, "segment could not be read, and stays: its checksum is not wrong");
+            return false;
+        }
         let Some(log) = &self.log else {
             error!(segment = %id, path = %segment.path().display(), %cause, "damaged segment left out");
-            return;
+            return true;
         };
         let mut log = log.lock();
         if !log.manifest.live().segments.contains_key(id) {
-            return; // another reader came first
+            return true; // another reader came first
         }
+        // Moved before it is forgotten: what no manifest names is deleted by the next start.
+        let moved = crate::check::set_aside(&self.config.dir, segment.path(), id);
         let edit = Edit { remove: vec![id.clone()], ..Edit::default() };
-        let segments = match self.commit(&mut log, edit) {
-            Ok(segments) => segments,
+        let committed = moved.and_then(|moved| Ok((moved, self.commit(&mut log, edit)?)));
+        let (moved, segments) = match committed {
+            Ok(done) => done,
             Err(error) => {
                 error!(segment = %id, %cause, %error, "damaged segment could not be set aside");
-                return;
+                return false;
             }
         };
         self.live.write().segments = segments;
         self.meters.quarantined.inc();
-        let moved = crate::check::set_aside(&self.config.dir, segment.path(), id);
         error!(
-            segment = %id, rows = segment.meta.rows, %cause, moved_to = ?moved,
+            segment = %id, rows = segment.meta.rows, %cause, moved_to = %moved.display(),
             "damaged segment set aside, the rest is served; restore it from a backup or delete it"
         );
+        true
     }
 }

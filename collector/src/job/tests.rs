@@ -119,3 +119,26 @@ async fn targets_of_a_file_come_and_go_and_are_scraped_over_tls() {
     running.await.unwrap();
     assert_eq!(up(&store), ["one gone", "three 1", "two gone"], "a stop ends no series");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_scrape_that_ended_badly_begins_anew_though_nobody_looks_for_targets() {
+    let dir = TempDir::new().unwrap();
+    let scrape = toml::from_str("job = \"j\"\ntargets = [\"127.0.0.1:9\"]").unwrap();
+    let config = StoreConfig { dir: dir.path().join("data"), ..StoreConfig::default() };
+    let store = store::open(config, Clock::system(), &Registry::new()).unwrap();
+    let tools = Tools {
+        writer: store.writer.clone(),
+        clock: Clock::system(),
+        board: TargetBoard::new(),
+        meters: scrape::Meters::new(&Registry::new()),
+    };
+    let mut job = Job::new(&scrape, &Arc::new(CollectorConfig::default()), tools).unwrap();
+    let found = job.discovery.look().await;
+    job.follow(found.clone());
+    assert_eq!((job.running.len(), job.discovery.refresh()), (1, None));
+    job.tasks.abort_all();
+    assert_eq!(job.watch(Duration::MAX, &Stop::new()).await, Tick::Elapsed);
+    assert_eq!(job.running.len(), 0);
+    job.follow(found);
+    assert_eq!((job.running.len(), job.tasks.len()), (1, 1));
+}

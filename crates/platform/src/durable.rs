@@ -63,17 +63,26 @@ fn make_dir(path: &Path) -> Result<(), PlatformError> {
 /// Replaces the content of `path`: a reader or a crash sees the whole old or the whole new.
 ///
 /// # Errors
-/// The temporary file beside it could not be written, synced or renamed; the old content stays.
+/// The temporary file beside it could not be written, synced or renamed; the old content stays, and nothing beside it.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), PlatformError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let temporary = path.with_file_name(name);
     remove_file(&temporary)?; // left by a crash
-    let mut file = AppendFile::create(&temporary)?;
+    let written = write_new(&temporary, content).and_then(|()| {
+        crash_point::pass("replace_before_rename");
+        rename(&temporary, path)
+    });
+    if written.is_err() {
+        let _ = remove_file(&temporary);
+    }
+    written
+}
+
+fn write_new(path: &Path, content: &[u8]) -> Result<(), PlatformError> {
+    let mut file = AppendFile::create(path)?;
     file.append(content)?;
-    file.sync()?;
-    crash_point::pass("replace_before_rename");
-    rename(&temporary, path)
+    file.sync()
 }
 
 /// Replaces as [`replace`] does, with two differences: who may read the file, and whose it is, stay as they are, a new file is its

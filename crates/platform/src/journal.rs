@@ -61,6 +61,8 @@ impl Journal {
     /// Begins a journal with the lines that stand for all that is kept. Lines that could not be read go to `NAME.damaged` in place of
     /// `NAME.jsonl`.
     ///
+    /// On a full disk what is there stays, and all is written anew with the first change that finds room.
+    ///
     /// # Errors
     /// A file could not be written.
     pub fn begin(path: &Path, whole: &str, damaged: &str) -> Result<Self, PlatformError> {
@@ -68,7 +70,12 @@ impl Journal {
             durable::replace(&path.with_extension("damaged"), damaged.as_bytes())?;
         }
         let mut journal = Self { path: path.to_owned(), file: None, lines: 0, bytes: 0, whole: 0 };
-        journal.rewrite(whole)?;
+        match journal.rewrite(whole) {
+            Err(error) if error.is_disk_full() => {
+                warn!(%error, path = %path.display(), "no room for a journal; what changes is not on disk until there is");
+            }
+            rewritten => rewritten?,
+        }
         Ok(journal)
     }
 

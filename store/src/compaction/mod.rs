@@ -61,10 +61,12 @@ impl State {
             Ok(None) => return Ok(Outcome::GivenUp),
             Err(Failed { input: Some(at), error }) if error.is_damage() => {
                 let Some(damaged) = inputs.get(at) else { return Ok(Outcome::GivenUp) };
-                self.set_aside(damaged, &error);
-                // If that could not be committed, as on a full disk, the next look must not come at once.
-                let still = log.lock().manifest.live().segments.contains_key(&damaged.meta.id);
-                return Ok(if still { Outcome::GivenUp } else { Outcome::Progress });
+                // If it stays, as on a full disk, the next look must not come at once.
+                return if self.set_aside(damaged, &error) {
+                    Ok(Outcome::Progress)
+                } else {
+                    Err(error)
+                };
             }
             Err(Failed { error, .. }) => return Err(error),
         };
@@ -116,8 +118,13 @@ impl State {
     /// Puts `outputs` in the place of the job's inputs, if all of those are still live.
     fn exchange(&self, job: &Job, outputs: Vec<SegmentMeta>) -> Result<Outcome, StoreError> {
         let Some(log) = &self.log else { return Ok(Outcome::Idle) };
-        for meta in &outputs {
-            place(&self.config.dir, meta)?;
+        let placed = outputs.iter().try_for_each(|meta| place(&self.config.dir, meta));
+        if let Err(error) = placed {
+            for meta in &outputs {
+                let _ = durable::remove_dir(&self.config.dir.join(&meta.folder));
+                let _ = durable::remove_dir(&self.config.dir.join("tmp").join(&meta.id));
+            }
+            return Err(error);
         }
         let mut log = log.lock();
         let remove: Vec<String> = job.inputs.iter().chain(&job.rollups).cloned().collect();
@@ -132,8 +139,12 @@ impl State {
         let (rows, level) = (outputs.iter().map(|meta| meta.rows).sum::<u64>(), job.level);
         crash_point::pass("compaction_before_commit");
         let old = Arc::clone(&self.live.read().segments);
+        let folders: Vec<PathBuf> =
+            outputs.iter().map(|meta| self.config.dir.join(&meta.folder)).collect();
         let edit = Edit { add: outputs, remove: remove.clone(), ..Edit::default() };
-        let segments = self.commit(&mut log, edit)?;
+        // Whether a commit that failed is on disk is not known before the next: until then its files stay.
+        let segments =
+            self.commit(&mut log, edit).inspect_err(|_| self.strays.lock().extend(folders))?;
         self.live.write().segments = segments;
         drop(log);
         crash_point::pass("compaction_after_commit");

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
 
-const T0: i64 = 1_795_418_000_000;
+pub(super) const T0: i64 = 1_795_418_000_000;
 /// When every window and day of these tests is closed.
 pub(super) const LATER: Timestamp = Timestamp(T0 + 30 * 86_400_000);
 pub(super) type Model = BTreeMap<(String, i64), u64>;
@@ -25,15 +25,15 @@ pub(super) fn config(dir: &Path) -> StoreConfig {
     }
 }
 
-fn opened(dir: &Path) -> Opened {
+pub(super) fn opened(dir: &Path) -> Opened {
     open(config(dir), Clock::system(), &Registry::new()).unwrap()
 }
 
-fn series(writer: &Writer, metric: &str, host: &str) -> Series {
+pub(super) fn series(writer: &Writer, metric: &str, host: &str) -> Series {
     writer.series(&SeriesKey::new(metric, Labels::from_pairs([("host", host)]))).unwrap()
 }
 
-fn one(series: &Series, time: i64, value: f64) -> Batch {
+pub(super) fn one(series: &Series, time: i64, value: f64) -> Batch {
     let times = Times::One(Timestamp(time));
     Batch { series: vec![series.clone()].into(), values: vec![value], times }
 }
@@ -182,33 +182,43 @@ fn untimely_samples_are_left_out_and_counted() {
 }
 
 #[test]
-fn a_damaged_segment_is_set_aside_and_the_rest_served() {
-    for file in ["samples.parquet", "series.parquet"] {
-        let dir = TempDir::new().unwrap();
-        let store = opened(dir.path());
-        let a = series(&store.writer, "m", "a");
-        for n in 0..2 {
-            store.writer.append(one(&a, T0 + n, n as f64)).unwrap();
-            store.upkeep.flush_now().unwrap();
-        }
-        drop(store);
-        let days = durable::list(&dir.path().join("seg/raw")).unwrap();
-        let segments = durable::list(&days[0]).unwrap();
-        let path = segments[0].join(file);
-        let mut bytes = fs::read(&path).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(&path, bytes).unwrap();
-        let store = opened(dir.path());
-        assert_eq!(
-            read(&store.reader).into_keys().map(|(_, time)| time).collect::<Vec<_>>(),
-            [T0 + 1]
-        );
-        let quarantine = durable::list(&dir.path().join("quarantine")).unwrap();
-        assert_eq!(quarantine.len(), 1, "{quarantine:?}");
-        drop(store);
-        assert_eq!(read(&opened(dir.path()).reader).len(), 1);
+fn a_clock_that_is_ahead_at_the_start_deletes_nothing() {
+    let dir = TempDir::new().unwrap();
+    let days = |n: u64| Duration::from_secs(n * 86_400);
+    let config = || StoreConfig { retention: days(15), ..config(dir.path()) };
+    let now = Clock::system().now();
+    let store = open(config(), Clock::system(), &Registry::new()).unwrap();
+    let a = series(&store.writer, "m", "a");
+    store.writer.append(one(&a, now.millis(), 1.0)).unwrap();
+    store.upkeep.flush_now().unwrap();
+    drop(store);
+    let ahead = || {
+        let clock = Clock::paused_at(now.plus(days(60)));
+        let store = open(config(), clock, &Registry::new()).unwrap();
+        store.upkeep.state.flush_if_due().unwrap();
+        read(&store.reader).len()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    assert_eq!(runtime.block_on(async { ahead() }), 1);
+}
+
+#[tokio::test]
+async fn who_waits_for_memory_goes_on_when_the_flush_ends_though_nobody_else_comes() {
+    let dir = TempDir::new().unwrap();
+    let config = StoreConfig { memory_budget: Bytes(20_000), ..config(dir.path()) };
+    let store = open(config, Clock::system(), &Registry::new()).unwrap();
+    let a = series(&store.writer, "m", "a");
+    let mut taken = 0;
+    while store.writer.append(one(&a, T0 + taken, 1.0)).is_ok() {
+        taken += 1;
     }
+    store.upkeep.state.sync();
+    let writer = store.writer.clone();
+    let waits = tokio::spawn(async move { writer.room(Duration::from_secs(3_600)).await });
+    tokio::task::yield_now().await;
+    store.upkeep.flush_now().unwrap();
+    let waited = tokio::time::timeout(Duration::from_secs(60), waits).await;
+    assert!(waited.unwrap().unwrap().is_ok());
 }
 
 #[test]
@@ -239,7 +249,7 @@ fn appends_are_refused_while_memory_is_full_and_taken_again_after_a_flush() {
     );
 }
 
-fn segment_count(store: &Opened) -> usize {
+pub(super) fn segment_count(store: &Opened) -> usize {
     store.reader.segment_list().iter().filter(|it| it.resolution == Resolution::Raw).count()
 }
 
@@ -315,28 +325,6 @@ fn rollups_are_made_when_a_window_is_closed_and_again_when_late_samples_come() {
     store.upkeep.compact_now(LATER).unwrap();
     assert_eq!(rollup(Resolution::FiveMinutes, "sum")[1], (300_000, 1035.0));
     assert_eq!(rollup(Resolution::Hour, "count"), [(0, 61.0)]);
-}
-
-#[test]
-fn a_damaged_input_of_a_merge_is_set_aside_and_the_rest_merged() {
-    let dir = TempDir::new().unwrap();
-    let store = opened(dir.path());
-    let a = series(&store.writer, "m", "a");
-    for n in 0..3 {
-        store.writer.append(one(&a, T0 + n, n as f64)).unwrap();
-        store.upkeep.flush_now().unwrap();
-    }
-    drop(store);
-    let days = durable::list(&dir.path().join("seg/raw")).unwrap();
-    let path = durable::list(&days[0]).unwrap()[1].join("samples.parquet");
-    let mut bytes = fs::read(&path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&path, bytes).unwrap();
-    let store = opened(dir.path());
-    store.upkeep.compact_now(LATER).unwrap();
-    assert_eq!((segment_count(&store), read(&store.reader).len()), (1, 2));
-    assert_eq!(durable::list(&dir.path().join("tmp")).unwrap().len(), 0);
 }
 
 /// A log of a few batches, and what it holds after each.

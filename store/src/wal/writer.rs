@@ -14,6 +14,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Rough bytes of the names of series in one frame.
+const PART: usize = 4 << 20;
+
 /// Layouts remembered per file; over it they are declared again when next used.
 const LAYOUTS: usize = 4096;
 
@@ -158,8 +161,18 @@ impl WalWriter {
             .iter()
             .filter(|series| self.declared.insert(series.number(), ()).is_none())
             .collect();
-        if !fresh.is_empty() {
-            record::put_series(payload, fresh.iter().map(|s| (s.number(), s.key())));
+        // In frames that can be read back, however much is declared at once.
+        let mut len = 0;
+        let parts = fresh.split_inclusive(|series| {
+            len += series.key().text_len();
+            let full = len >= PART;
+            if full {
+                len = 0;
+            }
+            full
+        });
+        for part in parts {
+            record::put_series(payload, part.iter().map(|s| (s.number(), s.key())));
             self.frame(out, record::SERIES, payload);
         }
     }
