@@ -5,7 +5,7 @@ use crate::config::TlsConfig;
 use crate::lane::{Arrival, Lanes};
 use crate::pressure::Level;
 use crate::request::DataPlane;
-use crate::stall::Unstalled;
+use crate::stall::{Heard, Unstalled};
 use crate::{GatewayConfig, GatewayError};
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, Response};
@@ -21,7 +21,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use telemetry::CounterVec;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -105,7 +105,9 @@ pub(crate) async fn serve(
     let drain_time = config.drain_time;
     let mut builder = Builder::new(TokioExecutor::new());
     let head = config.max_head_size.as_usize();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(config.read_timeout);
+    // The parser's time runs while a connection is idle too; how long a head may take is looked at by `requests`.
+    let longest = config.idle_timeout + config.read_timeout;
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(longest);
     builder.http1().max_buf_size(head).keep_alive(true).half_close(false);
     let head = u32::try_from(head).unwrap_or(u32::MAX);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
@@ -185,11 +187,12 @@ async fn connection(shared: &Arc<Shared>, Arrival { socket, peer, slot }: Arriva
     let board = Arc::clone(&shared.plane.board);
     shared.plane.meters.connections.inc();
     board.connections.fetch_add(1, Ordering::Relaxed);
-    let io = Unstalled::new(socket, STALL);
+    let heard = Heard::new();
+    let io = Unstalled::new(socket, STALL, Arc::clone(&heard));
     match &shared.acceptor {
-        None => requests(shared, io, peer).await,
+        None => requests(shared, io, peer, heard).await,
         Some(acceptor) => match timeout(shared.config.read_timeout, acceptor.accept(io)).await {
-            Ok(Ok(io)) => requests(shared, io, peer).await,
+            Ok(Ok(io)) => requests(shared, io, peer, heard).await,
             Ok(Err(error)) => {
                 debug!(%error, "no TLS");
                 shared.plane.meters.refused_connections.with(["tls"]).inc();
@@ -207,14 +210,18 @@ struct Activity {
     begun: AtomicUsize,
     open: AtomicUsize,
     ended: AtomicU64,
+    /// There comes more than requests between requests, then.
+    http_2: AtomicBool,
 }
 
-async fn requests<T>(shared: &Arc<Shared>, io: T, peer: IpAddr)
+async fn requests<T>(shared: &Arc<Shared>, io: T, peer: IpAddr, heard: Arc<Heard>)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let begun = shared.plane.clock.monotonic();
+    heard.nothing();
     let activity = Arc::new(Activity::default());
+    let hears = Arc::clone(&heard);
     let (plane, active) = (Arc::clone(&shared.plane), Arc::clone(&activity));
     let from = HeaderValue::try_from(peer.to_string());
     let from = from.unwrap_or_else(|_| HeaderValue::from_static("unknown"));
@@ -223,7 +230,10 @@ where
         let from = from.clone();
         active.begun.fetch_add(1, Ordering::Relaxed);
         active.open.fetch_add(1, Ordering::Relaxed);
-        let under_way = UnderWay { active, begun };
+        if request.version() == http::Version::HTTP_2 {
+            active.http_2.store(true, Ordering::Relaxed);
+        }
+        let under_way = UnderWay { active, begun, heard: Arc::clone(&hears) };
         async move {
             let answer = plane.answer(request, (peer, from)).await;
             drop(under_way);
@@ -233,9 +243,7 @@ where
     let served = shared.builder.serve_connection(TokioIo::new(io), service);
     let mut served = pin!(served);
     let mut closing = false;
-    // Some more than the parser allows, so that a head that comes too slowly is told as such.
-    let first = shared.config.read_timeout + Duration::from_millis(100);
-    let mut first = pin!(tokio::time::sleep(first));
+    let mut first = pin!(tokio::time::sleep(shared.config.read_timeout));
     loop {
         let silent = activity.begun.load(Ordering::Relaxed) == 0;
         tokio::select! {
@@ -248,11 +256,11 @@ where
                 return;
             }
             () = &mut first, if silent && !first.is_elapsed() && !closing => {
-                // Nobody may hold a place without a word; within a request's head the time is the parser's.
+                // Nobody may hold a place without a word, nor with half of one.
                 if activity.begun.load(Ordering::Relaxed) == 0 {
-                    shared.plane.meters.refused_connections.with(["silent"]).inc();
-                    closing = true;
-                    served.as_mut().graceful_shutdown();
+                    let reason = if heard.since().is_some() { "head_timeout" } else { "silent" };
+                    shared.plane.meters.refused_connections.with([reason]).inc();
+                    return;
                 }
             }
             tick = shared.close.wait_for(NARROW_IDLE / 2), if !closing => {
@@ -260,6 +268,11 @@ where
                 let idle = if narrow { NARROW_IDLE } else { shared.config.idle_timeout };
                 let last = Duration::from_millis(activity.ended.load(Ordering::Relaxed));
                 let open = activity.open.load(Ordering::Relaxed);
+                let slow = heard.since().is_some_and(|it| it > shared.config.read_timeout);
+                if slow && open == 0 && !activity.http_2.load(Ordering::Relaxed) {
+                    shared.plane.meters.refused_connections.with(["head_timeout"]).inc();
+                    return;
+                }
                 let is_idle = open == 0 && begun.elapsed().saturating_sub(last) > idle;
                 if tick == Tick::Stopped || is_idle {
                     closing = true;
@@ -273,10 +286,12 @@ where
 struct UnderWay {
     active: Arc<Activity>,
     begun: tokio::time::Instant,
+    heard: Arc<Heard>,
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
+        self.heard.nothing();
         let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.active.ended.store(now, Ordering::Relaxed);
         self.active.open.fetch_sub(1, Ordering::Relaxed);

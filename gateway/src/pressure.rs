@@ -273,7 +273,7 @@ impl Pressure {
                 // Those over the limit only wait to be accepted, so that all in use is no emergency.
                 self.max_connections as f64 / 0.89,
             ),
-            disk: share(self.min_free as f64, free as f64).min(1.0),
+            disk: share(self.min_free as f64, (free as f64).max(1.0)).min(1.0),
             // A refused half of the requests is what the line of 80 % stands for.
             delay: (overload.iter().map(Overload::share).fold(0.0, f64::max) * 1.6).min(0.89),
         }

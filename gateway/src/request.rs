@@ -19,7 +19,7 @@ use crate::database::directory::Directory;
 use crate::database::{Database, Record};
 use crate::health::board::Board;
 use crate::lane;
-use crate::meters::Meters;
+use crate::meters::{Meters, RouteMeter};
 use crate::pressure::{Level, Pressure};
 use crate::refusal::Refusal;
 use crate::settings::Settings;
@@ -98,6 +98,67 @@ impl Drop for InFlight {
     }
 }
 
+/// Under which status a request stands whose client went away before its answer.
+pub(crate) const CLIENT_GONE: u16 = 499;
+
+/// Counts a request that is dropped before its answer.
+struct Unanswered<'a> {
+    meter: &'a RouteMeter,
+    start: Instant,
+    open: bool,
+}
+
+impl Unanswered<'_> {
+    fn answered(mut self, status: StatusCode) {
+        self.open = false;
+        self.meter.answered(status, self.start.elapsed().as_secs_f64());
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let (true, Ok(gone)) = (self.open, StatusCode::from_u16(CLIENT_GONE)) {
+            self.meter.answered(gone, self.start.elapsed().as_secs_f64());
+        }
+    }
+}
+
+/// Writes the audit of a call, also where its client goes away: the tool may have done it all the same.
+pub(crate) struct Audited<'a> {
+    plane: &'a DataPlane,
+    caller: &'a Caller,
+    agent: &'a str,
+    /// The tool and what is asked of it.
+    subject: (&'a str, &'a str),
+    open: bool,
+}
+
+impl Audited<'_> {
+    /// With what came of it.
+    pub(crate) fn end(mut self, status: StatusCode, detail: &str) {
+        self.write(status, detail);
+        self.open = false;
+    }
+
+    /// Nothing is to be written.
+    pub(crate) fn leave(mut self) {
+        self.open = false;
+    }
+
+    fn write(&self, status: StatusCode, detail: &str) {
+        let subject = format!("{}:{}", self.subject.0, self.subject.1);
+        self.plane.note(self.caller, "call", self.agent, subject, status, detail);
+    }
+}
+
+impl Drop for Audited<'_> {
+    fn drop(&mut self) {
+        if let (true, Ok(gone)) = (self.open, StatusCode::from_u16(CLIENT_GONE)) {
+            self.write(gone, "the client went away before the answer");
+        }
+    }
+}
+
 /// What is known of a request besides its head and body.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
@@ -126,7 +187,7 @@ impl DataPlane {
             .host()
             .or_else(|| request.headers().get(header::HOST).and_then(|host| host.to_str().ok()));
         let target = self.targets.find(request.uri(), host);
-        let meter = self.targets.meter(&target);
+        let unanswered = Unanswered { meter: self.targets.meter(&target), start, open: true };
         let answered = match self.admit(&target) {
             Ok(in_flight) => self.admitted(request, target, &caller, in_flight).await,
             Err(refusal) => Err(refusal),
@@ -139,8 +200,7 @@ impl DataPlane {
         if self.board.is_draining() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let seconds = start.elapsed().as_secs_f64();
-        meter.answered(response.status(), seconds);
+        unanswered.answered(response.status());
         response
     }
 
@@ -235,7 +295,7 @@ impl DataPlane {
         };
         let granted = self.grant(claims.as_deref(), permission, wish);
         let granted = granted.and_then(|_| self.count(claims.as_deref(), wish));
-        let agent = wish.agent.to_owned();
+        let audited = self.audited(caller, wish.agent, (&tool.config.name, action));
         let answer = match granted {
             Ok(()) => match self.upload(request).await {
                 Ok(request) => {
@@ -257,10 +317,20 @@ impl DataPlane {
         let status = answer.as_ref().map_or_else(|refusal| refusal.code, Response::status);
         let detail = answer.as_ref().err().map_or("", |refusal| &refusal.reason);
         if audit || answer.is_err() {
-            let subject = format!("{}:{action}", tool.config.name);
-            self.note(caller, "call", &agent, subject, status, detail);
+            audited.end(status, detail);
+        } else {
+            audited.leave();
         }
         answer
+    }
+
+    pub(crate) fn audited<'a>(
+        &'a self,
+        caller: &'a Caller,
+        agent: &'a str,
+        subject: (&'a str, &'a str),
+    ) -> Audited<'a> {
+        Audited { plane: self, caller, agent, subject, open: true }
     }
 
     /// A small body is read before the tool's door, so that a slow client holds no place of the tool's; a larger one is passed on as it comes.

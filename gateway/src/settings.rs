@@ -43,6 +43,12 @@ pub(crate) fn reload(file: Option<&EnvFile>, settings: &ArcSwap<Settings>, board
         board.tell(Of::Configuration, State::Healthy, Duration::ZERO, "no environment file");
         return;
     };
+    // Whoever writes it anew may take it away for a moment.
+    if !settings.load().document.text().is_empty() && !file.path().exists() {
+        let words = format!("{} is gone; what it said last holds on", file.path().display());
+        board.tell(Of::Configuration, State::Degraded, Duration::ZERO, words);
+        return;
+    }
     let (document, hash) = match file.read() {
         Ok(read) => read,
         Err(error) => {

@@ -1,7 +1,10 @@
-//! A connection on which writing may not stall for long: a client that takes nothing must not hold what it was promised.
+//! A connection on which writing may not stall for long: a client that takes nothing must not hold what it was promised. It tells since
+//! when something has come, too.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,11 +17,44 @@ pub(crate) struct Unstalled<T> {
     limit: Duration,
     /// Set while a write waits.
     timer: Option<Pin<Box<Sleep>>>,
+    heard: Arc<Heard>,
+}
+
+/// When the first byte came since nothing was heard.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    begun: Instant,
+    /// Milliseconds since then, and one; 0 while nothing came.
+    first: AtomicU64,
+}
+
+impl Heard {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { begun: Instant::now(), first: AtomicU64::new(0) })
+    }
+
+    fn something(&self) {
+        if self.first.load(Ordering::Relaxed) == 0 {
+            let millis = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+            self.first.store(millis + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// What came is dealt with.
+    pub(crate) fn nothing(&self) {
+        self.first.store(0, Ordering::Relaxed);
+    }
+
+    /// For how long something has been there; none while there is nothing.
+    pub(crate) fn since(&self) -> Option<Duration> {
+        let first = self.first.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.begun.elapsed().saturating_sub(Duration::from_millis(first)))
+    }
 }
 
 impl<T> Unstalled<T> {
-    pub(crate) fn new(io: T, limit: Duration) -> Self {
-        Self { io, limit, timer: None }
+    pub(crate) fn new(io: T, limit: Duration, heard: Arc<Heard>) -> Self {
+        Self { io, limit, timer: None, heard }
     }
 
     /// Passes on what a write gave; while it waits, the timer runs.
@@ -48,7 +84,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for Unstalled<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.heard.something();
+        }
+        read
     }
 }
 
@@ -94,7 +135,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_given_up_and_a_slow_one_is_not() {
         let (ours, mut theirs) = tokio::io::duplex(16);
-        let mut io = Unstalled::new(ours, Duration::from_secs(30));
+        let mut io = Unstalled::new(ours, Duration::from_secs(30), Heard::new());
         let slow = tokio::spawn(async move {
             let mut byte = [0; 4];
             for _ in 0..8 {

@@ -9,7 +9,7 @@ use serde_json::json;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 fn handles(pid: u32) -> usize {
@@ -82,7 +82,7 @@ fn r7_3_file_handles_go_back_when_the_load_ends() {
 #[test]
 fn r7_5_connections_heads_bodies_and_slow_clients_are_limited_each() {
     let dir = TempDir::new().unwrap();
-    let config = "max_connections = 4\nmax_body_size = \"1KiB\"\nmax_head_size = \"8KiB\"\nread_timeout = \"300ms\"\nidle_timeout = \"1s\"\nanonymous = [\"http_fetch:get\"]\n";
+    let config = "max_connections = 4\nmax_body_size = \"1KiB\"\nmax_head_size = \"8KiB\"\nread_timeout = \"300ms\"\nidle_timeout = \"2s\"\nanonymous = [\"http_fetch:get\"]\n";
     let gateway = Gateway::start(dir.path(), config);
     let data = &gateway.data;
     // Four that say nothing hold all places, and not for long.
@@ -95,10 +95,13 @@ fn r7_5_connections_heads_bodies_and_slow_clients_are_limited_each() {
     half.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut answer = String::new();
     let _ = half.read_to_string(&mut answer);
-    wait_for("the slow head to be told", || {
-        let series = "gateway_connections_ended_total{reason=\"head_timeout\"}";
-        (gateway.metric(series) >= 1.0).then_some(())
-    });
+    let slow_heads = || gateway.metric("gateway_connections_ended_total{reason=\"head_timeout\"}");
+    wait_for("the slow head to be told", || (slow_heads() >= 1.0).then_some(()));
+    let mut second = TcpStream::connect(data).unwrap();
+    second.write_all(b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    second.read_exact(&mut [0; 12]).unwrap();
+    second.write_all(b"GET /live HTTP/1.1\r\nx-slow: ").unwrap();
+    wait_for("the slow second head to be told", || (slow_heads() >= 2.0).then_some(()));
     let large = "x".repeat(2_000);
     let body = json!({ "url": large }).to_string();
     assert_eq!(ask(data, "POST", "/t/http_fetch/get", "", &body).unwrap().status, 413);
@@ -112,13 +115,16 @@ fn r7_5_connections_heads_bodies_and_slow_clients_are_limited_each() {
     let mut answer = String::new();
     slow.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-    // An idle connection is closed by us, in order.
+    // An idle connection is closed by us, in order, and not after the time that a head may take.
     let mut idle = TcpStream::connect(data).unwrap();
+    #[allow(clippy::disallowed_methods, reason = "how long it lasted is what is looked at")]
+    let start = Instant::now();
     idle.write_all(b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     idle.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut answer = String::new();
     idle.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with("live\n"), "{answer}");
+    assert!(start.elapsed() > Duration::from_secs(2), "{:?}", start.elapsed());
     assert_eq!(ask(data, "GET", "/t/http_fetch/get?url=a", "", "").unwrap().status, 200);
 }
 

@@ -7,8 +7,11 @@ use crate::harness::upstream::{Upstream, json as answer, status};
 use crate::harness::wait::wait_for;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 use tempfile::TempDir;
 
 #[test]
@@ -202,6 +205,53 @@ fn routes_are_passed_on_both_ways_as_they_are() {
     assert!(!head.contains("authorization"), "the gateway's token is not the tool's: {head}");
     let passed = ask(&gateway.data, "GET", "/t/live/any/where", &bearer(&reads), "").unwrap();
     assert!(passed.body.starts_with("GET /v1/any/where HTTP/1.1|"), "{passed:?}");
+}
+
+#[test]
+fn what_is_passed_on_keeps_its_meaning_whatever_each_side_speaks() {
+    let old = Upstream::start(|asked| {
+        let answer = format!("{} {}", asked.body, asked.head.lines().next().unwrap_or_default());
+        format!("HTTP/1.0 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len())
+    });
+    let dir = TempDir::new().unwrap();
+    let route = "[[gateway.route]]\npath = \"/up/\"\ntool = \"live\"\n";
+    let config = format!("anonymous = [\"live:*\"]\n{}{route}", tool(&old.url(), "", ""));
+    let gateway = Gateway::start(dir.path(), &config);
+    // A query in a body of unknown length stays with its GET.
+    let mut stream = TcpStream::connect(&gateway.data).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let text = "GET /up/_search HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n5\r\nquery\r\n0\r\n\r\n";
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("query GET /_search"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn a_client_that_goes_away_leaves_its_request_in_counts_and_audit() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let slow = Upstream::start(move |_| {
+        let _ = wait.lock().unwrap().recv();
+        answer("{}")
+    });
+    let dir = TempDir::new().unwrap();
+    let config = format!("anonymous = [\"live:*\"]\n{}", tool(&slow.url(), "", ""));
+    let gateway = Gateway::start(dir.path(), &config);
+    let mut client = TcpStream::connect(&gateway.data).unwrap();
+    let text = "POST /t/live/get HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}";
+    client.write_all(text.as_bytes()).unwrap();
+    wait_for("the tool to be asked", || (slow.asked() == 1).then_some(()));
+    drop(client);
+    wait_for("a request without an answer", || {
+        let series = "gateway_requests_total{route=\"/t/live/get\",code=\"499\"}";
+        (gateway.metric(series) == 1.0).then_some(())
+    });
+    wait_for("its record", || (gateway.metric("gateway_audit_written_total") == 1.0).then_some(()));
+    drop(go);
 }
 
 #[test]

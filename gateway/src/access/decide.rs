@@ -2,7 +2,7 @@
 //! the reason.
 
 use super::policy::{Policies, Wish};
-use super::quota::{Counted, Quotas};
+use super::quota::{Counted, Quota, Quotas};
 use super::token::{Claims, Refused};
 use crate::config::Permission;
 use crate::refusal::Refusal;
@@ -95,13 +95,14 @@ pub(crate) fn count(
     quotas: &Quotas,
     now: Timestamp,
 ) -> Result<(), Denied> {
-    for (name, limit, window) in policies.quotas(wish) {
-        if let Counted::Over(wait) = quotas.count(wish.agent, (name, limit, window), now) {
+    let all: Vec<Quota<'_>> = policies.quotas(wish).collect();
+    match quotas.count(wish.agent, &all, now) {
+        Counted::Over((name, limit, window), wait) => {
             let reason = format!("{limit} calls of {} in {window:?} are allowed", name.1);
-            return Err(Denied::Quota(reason, wait));
+            Err(Denied::Quota(reason, wait))
         }
+        Counted::Within | Counted::Uncounted => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -90,12 +90,12 @@ async fn call(
     let Some(asked) = tool.actions.get(action) else {
         return Err(Refusal::not_found("no such action"));
     };
+    let agent = claims.as_ref().map_or("", |claims| &claims.agent);
+    let audited = plane.audited(caller, agent, (&tool.config.name, &asked.config.name));
     let answer = granted(plane, caller, claims.as_deref(), (tool, action, asked), params).await;
     let status = answer.as_ref().map_or_else(|refusal| refusal.code, Response::status);
     let detail = answer.as_ref().err().map_or("", |refusal| &refusal.reason);
-    let agent = claims.as_ref().map_or("", |claims| &claims.agent);
-    let subject = format!("{}:{}", tool.config.name, asked.config.name);
-    plane.note(caller, "call", agent, subject, status, detail);
+    audited.end(status, detail);
     answer
 }
 
@@ -271,8 +271,7 @@ async fn ask(
         && let Some((body, left)) = second.get(key).await
     {
         tool.meter.second.inc();
-        let ages = crate::cache::store::Ages { fresh: left.min(ages.fresh), ..ages };
-        plane.cache.put(key, body.clone(), ages);
+        plane.cache.put_aged(key, body.clone(), ages, ages.fresh.saturating_sub(left));
         return Ok(body);
     }
     if !ahead {

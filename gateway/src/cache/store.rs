@@ -110,11 +110,17 @@ impl Cache {
 
     /// Keeps an answer, unless it alone would take a quarter of the room.
     pub(crate) fn put(&self, key: &str, body: Bytes, ages: Ages) {
+        self.put_aged(key, body, ages, Duration::ZERO);
+    }
+
+    /// The same with one that is so old already.
+    pub(crate) fn put_aged(&self, key: &str, body: Bytes, ages: Ages, age: Duration) {
         if self.away.holds() {
             return;
         }
-        let slot =
-            Slot { key: key.into(), body, stored: Instant::now(), ages, asked: false, told: false };
+        let now = Instant::now();
+        let stored = now.checked_sub(age).unwrap_or(now);
+        let slot = Slot { key: key.into(), body, stored, ages, asked: false, told: false };
         let mut inner = self.inner.lock();
         if let Some(at) = inner.index.get(key).copied() {
             inner.remove(at); // also when the new one is not kept: the old one is no answer any more

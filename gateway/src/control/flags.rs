@@ -4,7 +4,6 @@
 use super::admin::{Admin, accepted, ok, read};
 use crate::body::Body;
 use crate::env::{Change, EnvError, EnvFile, Outcome};
-use crate::health::board::{Of, State};
 use crate::refusal::Refusal;
 use crate::settings;
 use bytes::Bytes;
@@ -148,8 +147,6 @@ async fn judge(admin: Arc<Admin>, file: EnvFile, version: u64, time: Duration, r
         tokio::time::sleep(LOOK).await;
         if ready_before && !admin.board.is_ready() && !admin.board.is_draining() {
             verdict = Some("the gateway was not ready with it");
-        } else if admin.board.state(Of::Configuration) == State::Failed {
-            verdict = Some("the gateway could not use it");
         }
     }
     let judged = file.clone();

@@ -161,7 +161,7 @@ impl Checks {
         let open: Vec<&str> = self
             .tools
             .iter()
-            .filter(|tool| tool.breaker.read() >= 1.0)
+            .filter(|tool| tool.breaker.read() > 0.0)
             .map(|tool| tool.config.name.as_str())
             .collect();
         let (state, words) = match (pressed.is_empty(), open.is_empty()) {

@@ -66,8 +66,11 @@ impl Breaker {
                 inner.state = State::HalfOpen { sent: sent + 1, good, until };
             }
             State::HalfOpen { until, .. } if until > now => return Err(until - now),
-            // The pause is over; or nobody told the end of the probes: their clients went away.
-            State::Open { .. } | State::HalfOpen { .. } => {
+            // The probes take long, or their clients went away. What they may still tell counts.
+            State::HalfOpen { good, .. } => {
+                inner.state = State::HalfOpen { sent: 1, good, until: now + PAUSE };
+            }
+            State::Open { .. } => {
                 inner.state = State::HalfOpen { sent: 1, good: 0, until: now + PAUSE };
                 inner.generation = inner.generation.wrapping_add(1);
             }
@@ -188,6 +191,32 @@ mod tests {
         assert!(breaker.allows().is_err());
         after(5.0).await;
         assert!(breaker.allows().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn probes_that_take_longer_than_a_pause_close_it_and_open_it_all_the_same() {
+        let open = || {
+            let breaker = Breaker::default();
+            assert!((0..20).all(|_| call(&breaker, false)));
+            breaker
+        };
+        let breaker = open();
+        after(5.0).await;
+        let slow: Vec<Ticket> = (0..3).map(|_| breaker.allows().unwrap()).collect();
+        after(6.0).await;
+        let more = breaker.allows().unwrap();
+        after(2.0).await;
+        assert!(slow.into_iter().all(|probe| !breaker.ended(probe, true)));
+        assert_eq!(breaker.read(), 0.0);
+        assert!(!breaker.ended(more, false), "it is of before it closed");
+
+        let breaker = open();
+        after(5.0).await;
+        let late = breaker.allows().unwrap();
+        after(10.0).await;
+        assert!(breaker.allows().is_ok());
+        assert!(breaker.ended(late, false), "a tool that hangs opens it again");
+        assert_eq!(breaker.allows(), Err(PAUSE * 2));
     }
 
     #[tokio::test(start_paused = true)]

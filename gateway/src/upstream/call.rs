@@ -97,6 +97,7 @@ async fn one(
 ) -> Result<Bytes, CallError> {
     let (ticket, mut place) = tool.enter(call.flags.breakers).await?;
     let start = Instant::now();
+    let asked = tool.asked(ticket);
     let answer = timeout_at(deadline, attempt(call, tool, action, faults)).await;
     tool.meter.seconds.observe(start.elapsed().as_secs_f64());
     let answer = answer.unwrap_or(Err(Failure::Late));
@@ -111,7 +112,7 @@ async fn one(
         place.ended(ending); // how soon a connection is refused says nothing of a tool's speed
     }
     drop(place);
-    tool.ended(ticket, outcome);
+    asked.ended(outcome);
     answer.map_err(|failure| match failure {
         Failure::Late => CallError::Late,
         Failure::Overloaded(words) | Failure::Failed(words) | Failure::Unreachable(words) => {

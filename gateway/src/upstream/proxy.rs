@@ -14,8 +14,8 @@ use http_body_util::Full;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
 use tokio::time::timeout;
 
 /// Between neighbours only (RFC 9110, section 7.6.1).
@@ -52,8 +52,9 @@ pub(crate) async fn pass(
     body.uploading = body.is_coming().then(|| tool.let_upload()).transpose()?;
     let (ticket, mut place) = tool.enter(breakers).await?;
     let with_http_2 = request.version() == http::Version::HTTP_2;
-    let uploaded = Arc::clone(&request.body().uploaded);
+    let upload = Arc::clone(&request.body().state);
     let request = forwarded(request, target, from);
+    let asked = tool.asked(ticket);
     let answer = timeout(tool.config.timeout, links.ask(request)).await;
     let took = place.took();
     tool.meter.seconds.observe(took.as_secs_f64());
@@ -63,13 +64,17 @@ pub(crate) async fn pass(
         Ok(Err(_)) => Outcome::Unreachable,
         Err(_) => Outcome::Late,
     };
-    let reached = !matches!(&answer, Ok(Err(failed)) if !failed.reached);
-    let unanswered = matches!(outcome, Outcome::Late | Outcome::Unreachable);
-    if unanswered && reached && !uploaded.load(Ordering::Relaxed) {
-        // The client did not send what it promised: that says nothing of the tool.
+    let of_the_client = match outcome {
+        Outcome::Late => upload.waits_for_client(),
+        Outcome::Unreachable => upload.broke_off(),
+        _ => false,
+    };
+    if of_the_client {
+        // It did not send what it promised: that says nothing of the tool.
+        asked.of_nothing();
         return Err(CallError::Unsent);
     }
-    tool.ended(ticket, outcome);
+    asked.ended(outcome);
     match answer {
         Ok(Ok(answer)) => {
             let ending = match answer.status().as_u16() {
@@ -79,6 +84,7 @@ pub(crate) async fn pass(
             place.ended_after(took, ending);
             let (mut head, body) = answer.into_parts();
             clean(&mut head.headers);
+            head.version = http::Version::HTTP_11; // ours, whatever the tool's is
             let pause = tool.config.timeout;
             let body = Body::pass(body, place, in_flight, pause, (with_http_2, maimed));
             Ok(Response::from_parts(head, body))
@@ -100,6 +106,11 @@ fn forwarded(request: Request<Upload>, target: Uri, from: &HeaderValue) -> Reque
         CLAIMS.iter().for_each(|name| drop(head.headers.remove(name)));
     }
     clean(&mut head.headers);
+    if body.is_coming() && body.size_hint().exact().is_none() {
+        // A GET of unknown length would be taken for one without a body.
+        head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    join_cookies(&mut head.headers);
     head.headers.remove(header::AUTHORIZATION); // the gateway's own, not the tool's
     let before = head.headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
     let all = before.zip(from.to_str().ok()).map(|(before, from)| format!("{before}, {from}"));
@@ -113,10 +124,49 @@ fn forwarded(request: Request<Upload>, target: Uri, from: &HeaderValue) -> Reque
     Request::from_parts(head, body)
 }
 
-/// A client's body: there already, or on its way; it tells when all of it is.
+/// HTTP/2 clients may send several, HTTP/1 servers know one (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let all: Vec<&[u8]> =
+        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(one) = HeaderValue::from_bytes(&all.join(b"; ".as_slice())) {
+        headers.insert(header::COOKIE, one);
+    }
+}
+
+/// How far a client's body is.
+#[derive(Debug, Default)]
+struct UploadState(AtomicU8);
+
+/// The tool may have more of it and does not take it.
+const THERE: u8 = 0;
+/// The client has not sent what comes next.
+const AWAITED: u8 = 1;
+/// The client broke off.
+const BROKEN_OFF: u8 = 2;
+/// All of it was taken.
+const WHOLE: u8 = 3;
+
+impl UploadState {
+    fn is(&self, state: u8) -> bool {
+        self.0.load(Ordering::Relaxed) == state
+    }
+
+    fn waits_for_client(&self) -> bool {
+        self.is(AWAITED) || self.is(BROKEN_OFF)
+    }
+
+    fn broke_off(&self) -> bool {
+        self.is(BROKEN_OFF)
+    }
+}
+
+/// A client's body: there already, or on its way; it tells how far it is.
 pub(crate) struct Upload {
     body: Part,
-    uploaded: Arc<AtomicBool>,
+    state: Arc<UploadState>,
     /// While it is on its way to a tool.
     uploading: Option<Uploading>,
 }
@@ -129,19 +179,20 @@ enum Part {
 impl Upload {
     /// All of it is there.
     pub(crate) fn whole(body: Bytes) -> Self {
-        let uploaded = Arc::new(AtomicBool::new(true));
-        Self { body: Part::Whole(Full::new(body)), uploaded, uploading: None }
+        let state = Arc::new(UploadState(AtomicU8::new(WHOLE)));
+        Self { body: Part::Whole(Full::new(body)), state, uploading: None }
     }
 
     /// Passed on piece by piece.
     pub(crate) fn coming(body: Incoming) -> Self {
-        let uploaded = Arc::new(AtomicBool::new(body.is_end_stream()));
-        Self { body: Part::Coming(body), uploaded, uploading: None }
+        let state = if body.is_end_stream() { WHOLE } else { THERE };
+        let state = Arc::new(UploadState(AtomicU8::new(state)));
+        Self { body: Part::Coming(body), state, uploading: None }
     }
 
     /// Whether its end is yet to come.
     fn is_coming(&self) -> bool {
-        matches!(self.body, Part::Coming(_)) && !self.uploaded.load(Ordering::Relaxed)
+        matches!(self.body, Part::Coming(_)) && !self.state.is(WHOLE)
     }
 }
 
@@ -154,16 +205,25 @@ impl hyper::body::Body for Upload {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = match &mut self.body {
-            Part::Whole(body) => ready!(Pin::new(body).poll_frame(context))
-                .map(|frame| frame.map_err(|never| match never {})),
-            Part::Coming(body) => ready!(Pin::new(body).poll_frame(context))
-                .map(|frame| frame.map_err(BodyError::from)),
+            Part::Whole(body) => Pin::new(body)
+                .poll_frame(context)
+                .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
+            Part::Coming(body) => Pin::new(body)
+                .poll_frame(context)
+                .map(|frame| frame.map(|frame| frame.map_err(BodyError::from))),
         };
-        if frame.is_none() || self.is_end_stream() {
-            self.uploaded.store(true, Ordering::Relaxed);
+        let state = match &frame {
+            Poll::Pending => AWAITED,
+            Poll::Ready(Some(Err(_))) => BROKEN_OFF,
+            Poll::Ready(None) => WHOLE,
+            Poll::Ready(Some(Ok(_))) if self.is_end_stream() => WHOLE,
+            Poll::Ready(Some(Ok(_))) => THERE,
+        };
+        self.state.0.store(state, Ordering::Relaxed);
+        if state == WHOLE {
             self.uploading = None;
         }
-        Poll::Ready(frame)
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -214,5 +274,11 @@ mod tests {
         clean(&mut headers);
         let left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["x-end"]);
+        for value in ["a=1", "b=2"] {
+            headers.append("cookie", HeaderValue::from_static(value));
+        }
+        join_cookies(&mut headers);
+        let cookies: Vec<_> = headers.get_all("cookie").into_iter().collect();
+        assert_eq!(cookies, ["a=1; b=2"]);
     }
 }

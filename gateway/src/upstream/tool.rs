@@ -14,6 +14,7 @@ use model::MetricKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use telemetry::Registry;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tracing::warn;
 
@@ -44,6 +45,36 @@ pub(super) struct Uploading(Arc<AtomicUsize>);
 impl Drop for Uploading {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An attempt that is under way. Where its client goes away, it was late if it had half of its time: a tool that hangs is seen to, however
+/// little patience its clients have.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    tool: &'a Tool,
+    ticket: Option<Ticket>,
+    since: Instant,
+    open: bool,
+}
+
+impl Asked<'_> {
+    pub(super) fn ended(mut self, outcome: Outcome) {
+        self.open = false;
+        self.tool.ended(self.ticket, outcome);
+    }
+
+    /// It says nothing of the tool.
+    pub(super) fn of_nothing(mut self) {
+        self.open = false;
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if self.open && self.since.elapsed() >= self.tool.config.timeout / 2 {
+            self.tool.ended(self.ticket, Outcome::Late);
+        }
     }
 }
 
@@ -143,8 +174,13 @@ impl Tool {
         Err(CallError::Busy)
     }
 
+    /// It is asked now.
+    pub(super) fn asked(&self, ticket: Option<Ticket>) -> Asked<'_> {
+        Asked { tool: self, ticket, since: Instant::now(), open: true }
+    }
+
     /// A call ended: counted, and told to the breaker.
-    pub(super) fn ended(&self, ticket: Option<Ticket>, outcome: Outcome) {
+    fn ended(&self, ticket: Option<Ticket>, outcome: Outcome) {
         self.meter.ended(outcome);
         if ticket.is_some_and(|ticket| self.breaker.ended(ticket, outcome == Outcome::Good)) {
             warn!(tool = %self.config.name, "the tool fails and is left alone for a while");
