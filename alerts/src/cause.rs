@@ -25,6 +25,9 @@ const BEFORE: Duration = Duration::from_secs(10);
 /// And younger than the end of an incident by this: its lines come a moment after what they tell of.
 const AFTER: Duration = Duration::from_secs(1);
 
+/// How the first line of evidence begins that is the watchdog's.
+const BY_WATCHDOG: &str = "watchdog at ";
+
 /// Finds causes.
 #[derive(Clone, Debug)]
 pub(crate) struct Causes {
@@ -111,10 +114,13 @@ impl Causes {
     /// What the watchdog wrote down of the service about then.
     fn by_watchdog(&self, incident: &Incident) -> Option<Cause> {
         let text = tail(&self.watchdog.as_ref()?.join("journal.jsonl"))?;
-        // What belongs to the incident before does not belong to this one.
+        // What the incident before was put down to does not belong to this one.
         let last = self.book.look(|kept| {
             let of = kept.incidents.values().filter(|it| it.service == incident.service);
-            of.filter(|it| it.id < incident.id).filter_map(|it| it.ended).max()
+            let has_some = |it: &&Incident| {
+                it.cause.evidence.first().is_some_and(|first| first.starts_with(BY_WATCHDOG))
+            };
+            of.filter(|it| it.id < incident.id).filter(has_some).filter_map(|it| it.ended).max()
         });
         let from = incident.began.minus(BEFORE).max(last.unwrap_or(Timestamp(0)));
         // Nor what came when it was over; there is another incident for that.
@@ -157,7 +163,7 @@ impl Causes {
             };
             let more = ["last_reading", "evidence"].map(|name| (name, of(name)));
             let lines = event.get("last_lines").and_then(Value::as_array);
-            let mut evidence = vec![format!("watchdog at {at}: {} {}", of("event"), of("status"))];
+            let mut evidence = vec![format!("{BY_WATCHDOG}{at}: {} {}", of("event"), of("status"))];
             let known = more.iter().filter(|(_, text)| !text.is_empty());
             evidence
                 .extend(known.map(|(name, text)| format!("{}: {text}", name.replace('_', " "))));
@@ -312,4 +318,49 @@ pub(crate) fn tail(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
     file.take(TAIL).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn r3_4_an_end_within_another_incident_is_the_cause_of_its_own_unless_it_was_that_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines = json!({"time": "2026-11-30T21:13:18.797Z", "child": "gateway", "event": "exited", "status": "signal: 9 (SIGKILL)"});
+        let journal = dir.path().join("journal.jsonl");
+        platform::durable::replace(&journal, format!("{lines}\n").as_bytes()).unwrap();
+        let at = |text: &str| Timestamp::parse(&format!("2026-11-30T21:{text}Z")).unwrap();
+        let incident = |id: &str, began: &str, ended: &str, evidence: &[&str]| Incident {
+            id: id.to_owned(),
+            service: "gateway".to_owned(),
+            title: String::new(),
+            began: at(began),
+            detected: at(began),
+            ended: Some(at(ended)),
+            alerts: BTreeMap::new(),
+            cause: Cause {
+                kind: "database".to_owned(),
+                evidence: evidence.iter().map(|it| (*it).to_owned()).collect(),
+                ..Cause::default()
+            },
+            actions: Vec::new(),
+            acknowledged: None,
+        };
+        let cause = |evidence: &[&str]| {
+            let causes = Causes {
+                book: Book::open(&dir.path().join(evidence.len().to_string())).unwrap(),
+                source: Source::Stated(Vec::new()),
+                watchdog: Some(dir.path().to_owned()),
+                clock: Clock::system(),
+            };
+            let before = incident("1", "08:07.254", "13:19.003", evidence);
+            causes.book.change(false, |kept| kept.note(Record::Incident(Box::new(before))));
+            causes.by_watchdog(&incident("2", "13:20.004", "13:20.080", &[])).map(|it| it.kind)
+        };
+        assert_eq!(cause(&[]).as_deref(), Some("killed"));
+        assert_eq!(cause(&["watchdog at 2026-11-30T21:13:18.797Z: exited"]), None);
+    }
 }

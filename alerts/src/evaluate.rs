@@ -11,6 +11,7 @@ use crate::expr::source::{Newest, Source};
 use crate::incident;
 use crate::latency::Latency;
 use crate::observe::{Instant, Limits, Seen, observe};
+use crate::pulse::{Part, Pulse};
 use crate::rule::{Condition, Level, Rule};
 use crate::signal::{Ask, Signal, Signals};
 use model::Timestamp;
@@ -35,6 +36,8 @@ pub(crate) struct Health {
     pub(crate) evaluated: Option<Timestamp>,
     pub(crate) took: Duration,
     pub(crate) error: Option<String>,
+    /// Since when it could not be evaluated, time after time.
+    pub(crate) fails_since: Option<Timestamp>,
 }
 
 /// The health of rules by their place among all.
@@ -73,6 +76,7 @@ pub(crate) struct Evaluator {
     pub(crate) latency: Latency,
     pub(crate) limits: Limits,
     pub(crate) life: Arc<Mutex<Life>>,
+    pub(crate) pulse: Pulse,
 }
 
 impl Evaluator {
@@ -85,8 +89,9 @@ impl Evaluator {
             signals.mark_unchanged();
             let began = self.clock.monotonic();
             let own = self.clone();
-            if tokio::task::spawn_blocking(move || own.look()).await.is_err() {
-                self.latency.evaluation_failures.inc();
+            match tokio::task::spawn_blocking(move || own.look()).await {
+                Ok(()) => self.pulse.beat(Part::Rules),
+                Err(_) => self.latency.evaluation_failures.inc(),
             }
             let took = began.elapsed();
             self.latency.rounds.with([]).observe(took.as_secs_f64());
@@ -229,7 +234,8 @@ impl Evaluator {
         if error.is_some() {
             self.latency.evaluation_failures.inc();
         }
-        *health = Health { evaluated: Some(now), took, error };
+        let fails_since = error.as_ref().map(|_| health.fails_since.unwrap_or(now));
+        *health = Health { evaluated: Some(now), took, error, fails_since };
     }
 
     /// Asks the query of one SQL rule again and again.

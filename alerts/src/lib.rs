@@ -6,7 +6,7 @@
 //!
 //! - `signal`: what other rooms may tell us; `expr/`: expressions on series; `rule/`: what is a reason for an alert
 //! - `evaluate`: looks at rules as samples come; `observe`, `state`: what becomes of an alert; `own`: what we say of ourselves;
-//!   `orphan`: what an earlier configuration left
+//!   `orphan`: what an earlier configuration left; `pulse`: whether all of it goes on
 //! - `book`, `journal`: everything that is known, and how it survives; `desk`: what people may ask and do
 //! - `silence`, `route`, `dispatch`: who is told what, and when; `notify/`: how; `latency`: how fast
 //! - `incident`, `cause`: what fires together, and why; `remediation/`: what is done about it, and whether it helped
@@ -28,6 +28,7 @@ mod notify;
 mod observe;
 mod orphan;
 mod own;
+mod pulse;
 mod remediation;
 mod route;
 mod rule;
@@ -70,6 +71,7 @@ use notify::webhook::Webhook;
 use notify::{Sender, Way};
 use observe::Limits;
 use parking_lot::Mutex;
+use pulse::{Part, Pulse};
 use remediation::Remediator;
 use route::Routes;
 use runtime::{Clock, Stop, Tasks, Tick};
@@ -151,6 +153,7 @@ impl Alerts {
         let clock = parts.clock;
         let source = Source::Store(parts.reader.clone());
         let mut tasks = Tasks::new(stop);
+        let pulse = Pulse::new(clock);
         let evaluator = Evaluator {
             rules: Arc::clone(&rules),
             healths,
@@ -162,6 +165,7 @@ impl Alerts {
             latency: latency.clone(),
             limits: Limits { per_rule: config.max_alerts_per_rule, all: config.max_alerts },
             life: Arc::new(Mutex::new(Life::begin(clock))),
+            pulse: pulse.clone(),
         };
         for (at, rule) in rules.iter().enumerate() {
             if matches!(rule.condition, rule::Condition::Sql(_)) {
@@ -192,11 +196,11 @@ impl Alerts {
             && let Some(webhook) = receiver.webhook.clone()
         {
             let webhook = Webhook::new(webhook, links.clone(), clock)?;
-            tasks.spawn("heartbeat", |stop| own::beat(webhook, heartbeat, clock, stop));
+            let pulse = pulse.clone();
+            tasks.spawn("heartbeat", |stop| own::beat(webhook, heartbeat, (clock, pulse), stop));
         }
-        let dispatcher = dispatcher(&config);
-        let told = book.clone();
-        tasks.spawn("dispatch", |stop| dispatch(dispatcher, told, clock, stop));
+        let (dispatcher, told) = (dispatcher(&config), book.clone());
+        tasks.spawn("dispatch", |stop| dispatch(dispatcher, told, (clock, pulse), stop));
         let causes = Causes {
             book: book.clone(),
             source: source.clone(),
@@ -255,7 +259,7 @@ fn dispatcher(config: &AlertsConfig) -> Dispatcher {
 async fn dispatch(
     mut dispatcher: Dispatcher,
     book: Book,
-    clock: Clock,
+    (clock, pulse): (Clock, Pulse),
     stop: Stop,
 ) -> Result<(), AlertsError> {
     let mut changes = book.changes();
@@ -268,6 +272,7 @@ async fn dispatch(
         });
         let next: Timestamp;
         (dispatcher, next) = look.await.map_err(|error| AlertsError::Setting(error.to_string()))?;
+        pulse.beat(Part::Messages);
         // As with rules: very many alerts make messages slower, not the machine busy.
         if stop.wait_for((began.elapsed() * 10).min(Duration::from_secs(5))).await == Tick::Stopped
         {

@@ -72,6 +72,12 @@ pub(crate) fn observe(
         .collect();
     for fingerprint in gone {
         let Some(alert) = kept.alerts.get_mut(&fingerprint) else { continue };
+        if alert.restored && alert.standing.phase == Phase::Firing && !rule.keep.is_zero() {
+            // Until when it held is not written down each time: it goes on firing for its time from here.
+            alert.standing.held = at.now;
+            alert.restored = false;
+            continue;
+        }
         match step(Some(alert.standing), false, at.now, rule.hold, rule.keep) {
             None => {
                 let alert = alert.clone();

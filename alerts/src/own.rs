@@ -7,6 +7,7 @@ use crate::incident;
 use crate::notify::key_of;
 use crate::notify::webhook::Webhook;
 use crate::observe::{Seen, observe};
+use crate::pulse::Pulse;
 use crate::route::RECEIVER_FAILING;
 use crate::rule::template::Template;
 use crate::rule::{BUILT_IN_FILE, Condition, Rule};
@@ -16,12 +17,14 @@ use runtime::{Clock, Stop, Tick};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use tracing::warn;
+use tracing::{error, warn};
 
 /// A receiver whose oldest message waits for longer is failing.
 const WAITED: Duration = Duration::from_secs(25);
 /// A batch that was not kept is told of for so long.
 const REFUSED: Duration = Duration::from_secs(60);
+/// A rule that cannot be evaluated for so long is blind.
+const FAILS: Duration = Duration::from_secs(60);
 /// Metrics may take so long to come for the first time.
 const FIRST_DATA: Duration = Duration::from_secs(300);
 
@@ -32,7 +35,7 @@ pub(crate) const PREFIX: &str = "own/";
 #[derive(Debug)]
 pub(crate) struct Own {
     evaluator: Evaluator,
-    rules: [Rule; 4],
+    rules: [Rule; 5],
     /// Batches that the store refused, and when there were more of them last. What it refuses is not in it to be asked for.
     refused: Mutex<(u64, Option<Timestamp>)>,
     strike_after: u32,
@@ -83,6 +86,12 @@ impl Own {
                 "what was collected could not be written in the last minute",
                 "the monitor cannot keep what it collects",
             ),
+            rule(
+                "RuleFails",
+                "critical",
+                "a rule could not be evaluated for over a minute",
+                "rule {{ $labels.rule }} sees nothing: {{ $summary }}",
+            ),
         ];
         let refused = Mutex::new((evaluator.reader.append_failures(), None));
         let strike_after = config.remediation.strike_after;
@@ -105,11 +114,12 @@ impl Own {
         let now = self.evaluator.clock.now();
         let at = (self.evaluator.limits, crate::observe::Instant { evaluated: now, now });
         let none = BTreeSet::new();
-        let [receivers, data, steps, store] = &self.rules;
+        let [receivers, data, steps, store, fails] = &self.rules;
         // Before that nothing can be said, neither that data is missing nor that it is not.
         let late = self.evaluator.life.lock().began.elapsed() > FIRST_DATA;
         let without = late.then(|| self.without_data());
         let refuses = self.refuses(now);
+        let failing_rules = self.failing_rules(now);
         self.evaluator.book.change(true, |kept| {
             let failing = failing(kept, now);
             let useless =
@@ -120,7 +130,8 @@ impl Own {
             let dropped = observe(kept, receivers, failing, &none, at)
                 + without.map_or(0, |without| observe(kept, data, without, &none, at))
                 + observe(kept, steps, useless, &none, at)
-                + observe(kept, store, refuses, &none, at);
+                + observe(kept, store, refuses, &none, at)
+                + observe(kept, fails, failing_rules, &none, at);
             incident::settle(kept, now);
             self.evaluator.latency.dropped.add(dropped);
         });
@@ -134,6 +145,23 @@ impl Own {
         }
         let recent = refused.1.is_some_and(|at| now.since(at) < REFUSED);
         recent.then(|| seen([], String::new())).into_iter().collect()
+    }
+
+    fn failing_rules(&self, now: Timestamp) -> Vec<Seen> {
+        let own = &self.evaluator;
+        let healths = own.healths.lock();
+        // Several may have the same name.
+        let mut failing: BTreeMap<&str, String> = BTreeMap::new();
+        for (at, health) in healths.iter() {
+            let stands = health.fails_since.is_some_and(|since| now.since(since) >= FAILS);
+            let (Some(rule), Some(error), true) = (own.rules.get(*at), &health.error, stands)
+            else {
+                continue;
+            };
+            failing.entry(&rule.name).or_insert_with(|| format!("{error} ({})", rule.place));
+        }
+        let told = |(rule, why): (&str, String)| seen([("rule", &rule.to_owned())], why);
+        failing.into_iter().map(told).collect()
     }
 
     fn without_data(&self) -> Vec<Seen> {
@@ -180,14 +208,22 @@ fn failing(kept: &crate::book::Kept, now: Timestamp) -> Vec<Seen> {
         .collect()
 }
 
-/// Sends a sign of life again and again. It waits in no queue: one that is late is worth nothing.
+/// Sends a sign of life again and again, while rules are looked at and messages are made. It waits in no queue: one that is late is worth
+/// nothing.
 pub(crate) async fn beat(
     webhook: Webhook,
     config: HeartbeatConfig,
-    clock: Clock,
+    (clock, pulse): (Clock, Pulse),
     stop: Stop,
 ) -> Result<(), AlertsError> {
     loop {
+        if let Some(why) = pulse.stands_still() {
+            error!(why, "no sign of life is sent");
+            if stop.wait_for(config.interval).await == Tick::Stopped {
+                return Ok(());
+            }
+            continue;
+        }
         let now = clock.now();
         let body = json!({
             "version": "4", "status": "firing", "receiver": config.receiver, "groupKey": "heartbeat",
