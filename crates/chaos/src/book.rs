@@ -172,12 +172,10 @@ impl Book {
         self.0.lock().events.get(id).cloned()
     }
 
-    /// Whether the schedule's time `n` of an experiment was dealt with.
-    pub(crate) fn knows(&self, experiment: &str, n: u64) -> bool {
-        let kept = self.0.lock();
-        kept.events
-            .values()
-            .any(|it| it.experiment.name == experiment && it.source == Source::Schedule(n))
+    /// Whether the schedule's time `n` of an experiment, which is `due`, was dealt with. Under another schedule it is another time.
+    pub(crate) fn knows(&self, experiment: &str, n: u64, due: Timestamp) -> bool {
+        let is_it = |it: &Event| it.experiment.name == experiment && it.due == due;
+        self.0.lock().events.values().any(|it| is_it(it) && it.source == Source::Schedule(n))
     }
 
     /// Writes an event down, as it is now; blocks.

@@ -23,6 +23,8 @@ const LEASE: Duration = Duration::from_secs(15);
 const GRACE: Duration = Duration::from_secs(2);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
+/// An experiment that nobody could look at for so long is broken off.
+const BLIND: Duration = Duration::from_secs(10);
 /// A time of the schedule that passed so long ago is missed.
 const MISSED: Duration = Duration::from_secs(30);
 /// All must be well at so many looks in a row before it counts.
@@ -218,7 +220,7 @@ impl Controller {
             // From one interval ago: what was missed by less is begun late, the rest is said to be missed.
             let mut next = schedule.next(since);
             while let Some((n, at)) = next.filter(|(_, at)| origin.plus(*at) <= now) {
-                if !self.0.book.knows(&it.name, n) {
+                if !self.0.book.knows(&it.name, n, origin.plus(at)) {
                     self.due(it, n, origin.plus(at));
                 }
                 next = schedule.at(n + 1).map(|at| (n + 1, at));
@@ -282,8 +284,9 @@ impl Controller {
             }
         }
         info!(experiment = it.name, id, fault = it.fault.name(), "an experiment begins");
+        let began = clock.now();
         self.change(id, |event| {
-            event.began = Some(clock.now());
+            event.began = Some(began);
             event.detail = "goes on".to_owned();
         });
         let lease = LEASE.min(it.duration + GRACE);
@@ -293,7 +296,7 @@ impl Controller {
             return None;
         }
         let start = clock.monotonic();
-        let (mut kept_up, mut aborted) = (start, None);
+        let (mut kept_up, mut known, mut aborted) = (start, start, None);
         let kept = !it.fault.at_once() && !it.alone();
         while start.elapsed() < it.duration && aborted.is_none() {
             let left = it.duration.saturating_sub(start.elapsed());
@@ -307,9 +310,19 @@ impl Controller {
                     warn!(experiment = it.name, error, "could not be kept up");
                 }
             }
-            aborted = match aborted {
-                None => too_much(ask, config, it).await,
-                some => some,
+            if aborted.is_some() {
+                break;
+            }
+            aborted = match too_much(ask, config, it, began).await {
+                Ok(why) => {
+                    known = clock.monotonic();
+                    why
+                }
+                // One that nobody can look at is none that is under control.
+                Err(error) if known.elapsed() > BLIND => {
+                    Some(format!("nobody knows whether it does too much: {error}"))
+                }
+                Err(_) => None,
             };
         }
         let hits = hands.end(it).await;

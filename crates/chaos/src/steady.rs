@@ -1,6 +1,7 @@
 //! Whether all is well, asked of the series: users are served, the gateway says that it is ready, and what an experiment adds to that.
 
 use crate::experiment::{ChaosConfig, Experiment};
+use model::Timestamp;
 use serde_json::{Map, Value};
 use std::fmt;
 use std::future::Future;
@@ -29,8 +30,7 @@ impl Ask {
 
     /// The number in the first column of the first row.
     pub(crate) async fn number(&self, sql: &str) -> Option<f64> {
-        let rows = self.rows(sql).await.ok()?;
-        rows.first()?.values().next()?.as_f64()
+        first(&self.rows(sql).await.ok()?)
     }
 }
 
@@ -84,20 +84,51 @@ pub(crate) async fn complaint(ask: &Ask, config: &ChaosConfig, it: &Experiment) 
     None
 }
 
-/// Why an experiment must be broken off, if it must.
-pub(crate) async fn too_much(ask: &Ask, config: &ChaosConfig, it: &Experiment) -> Option<String> {
-    let failing = failing(&config.job, "now() - INTERVAL '10 seconds'", "now()");
-    let share = ask.number(&failing).await.filter(|share| *share > config.most_failing);
+/// Why an experiment that began at `began` must be broken off, if it must.
+///
+/// # Errors
+/// What could not be asked: then nobody knows.
+pub(crate) async fn too_much(
+    ask: &Ask,
+    config: &ChaosConfig,
+    it: &Experiment,
+    began: Timestamp,
+) -> Result<Option<String>, String> {
     // The end of a process fails what is on its way, and is over before anything could be broken off.
-    if let Some(share) = share.filter(|_| !it.alone()) {
-        return Some(format!("{:.1} % of requests fail", share * 100.0));
-    }
-    for sql in &it.abort {
-        if let Ok(rows) = ask.rows(sql).await
-            && let Some(row) = rows.first()
-        {
-            return Some(format!("{sql}: {}", Value::Object(row.clone())));
+    if !it.alone() {
+        let job = &config.job;
+        // Who is gone counts no failures.
+        let up = format!(
+            "SELECT max(value) AS up FROM up WHERE job = '{job}' AND time > TIMESTAMP '{began}' \
+             AND time > now() - INTERVAL '10 seconds' HAVING count(*) >= 5"
+        );
+        if first(&ask.rows(&up).await?) == Some(0.0) {
+            return Ok(Some(format!("{job} does not answer its scrapes")));
+        }
+        let failing = failing(job, "now() - INTERVAL '10 seconds'", "now()");
+        let share = ask.number(&failing).await.filter(|share| *share > config.most_failing);
+        if let Some(share) = share {
+            return Ok(Some(format!("{:.1} % of requests fail", share * 100.0)));
+        }
+        let starts = format!(
+            "SELECT max(value) AS newest FROM process_start_time_seconds WHERE job = '{job}' \
+             AND time > TIMESTAMP '{began}'"
+        );
+        let newest = ask.number(&starts).await;
+        if newest.is_some_and(|newest| newest * 1_000.0 > began.millis() as f64) {
+            return Ok(Some(format!("{job} did not survive it and was started anew")));
         }
     }
-    None
+    for sql in &it.abort {
+        let rows = ask.rows(sql).await.map_err(|error| format!("{sql}: {error}"))?;
+        if let Some(row) = rows.first() {
+            return Ok(Some(format!("{sql}: {}", Value::Object(row.clone()))));
+        }
+    }
+    Ok(None)
+}
+
+/// The number in the first column of the first row.
+fn first(rows: &Rows) -> Option<f64> {
+    rows.first()?.values().next()?.as_f64()
 }

@@ -190,3 +190,44 @@ async fn r6_4_what_ran_when_the_controller_ended_is_known_as_interrupted() {
     pass(Duration::from_secs(40)).await;
     assert_eq!(it.book().event(&id).unwrap().outcome, Outcome::Aborted);
 }
+
+/// The controller with series of its own, and one experiment of an hour begun.
+async fn hour_long(answer: impl Fn(&str) -> Result<f64, String> + Send + Sync + 'static) -> Event {
+    let run = Run::new();
+    let ask = Ask(Arc::new(move |sql| {
+        let answer = answer(&sql)
+            .map(|value| vec![json!({ "up": value }).as_object().cloned().unwrap_or_default()]);
+        Box::pin(async move { answer })
+    }));
+    let book = Book::open(run.dir.path(), run.clock.now()).unwrap();
+    let it = Controller::new(ChaosConfig::default(), book, run.hands.clone(), ask, run.clock);
+    tokio::spawn(it.clone().run(Stop::new()));
+    let id = it.ask(latency("an hour", 3_600), Source::Person("me".to_owned())).unwrap();
+    pass(Duration::from_secs(300)).await;
+    it.book().event(&id).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn r6_2_what_did_not_survive_a_fault_is_not_hurt_again() {
+    let event = hour_long(|sql| match sql {
+        sql if sql.contains("AS newest") => Ok(4e9),
+        sql if sql.contains("AS share") => Ok(0.0),
+        _ => Ok(1.0),
+    });
+    let event = event.await;
+    assert!(event.ended.is_some() && event.detail.contains("started anew"), "{event:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r6_2_what_nobody_can_look_at_any_more_is_broken_off() {
+    let looks = AtomicUsize::new(0);
+    let event = hour_long(move |sql| match sql {
+        _ if looks.fetch_add(1, Ordering::Relaxed) > 20 => Err("no answer".to_owned()),
+        sql if sql.contains("AS share") => Ok(0.0),
+        sql if sql.contains("AS newest") => Ok(1.0),
+        _ => Ok(1.0),
+    });
+    let event = event.await;
+    let (began, ended) = (event.began.unwrap(), event.ended.unwrap());
+    assert!(ended.since(began) < Duration::from_secs(60), "{event:?}");
+}
