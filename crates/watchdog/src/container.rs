@@ -8,6 +8,7 @@ use crate::restart::Shared;
 use containers::{Container, Engine, EngineError};
 use platform::child::LAST_LINES;
 use runtime::{Stop, Tick};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -22,6 +23,9 @@ pub(crate) struct ContainerKeeper {
     shared: Shared,
     meters: ChildMeters,
 }
+
+/// Looks in a row at which its engine knows no such container, before somebody is told.
+const GONE: u32 = 3;
 
 /// What is wrong.
 enum Ill {
@@ -42,10 +46,10 @@ impl ContainerKeeper {
     /// Runs until stopped; the container goes on then.
     pub(crate) async fn run(self, stop: Stop) -> Result<(), EngineError> {
         let config = &self.shared.config;
-        let (mut wait, mut restarts) = (FIRST_WAIT, 0_u32);
+        let (mut wait, row) = (FIRST_WAIT, AtomicU32::new(0));
         loop {
             let ill = tokio::select! {
-                ill = self.watch(&mut restarts) => ill,
+                ill = self.watch(&row) => ill,
                 () = stop.wait() => return Ok(()),
             };
             self.meters.up.set(0.0);
@@ -55,13 +59,15 @@ impl ContainerKeeper {
                 Ill::Unwell(_) => "hung",
             };
             self.note(self.evidence(ill).await);
+            let restarts = row.load(Ordering::Relaxed);
             if restarts == config.page_after {
                 let name = &self.container.name;
                 let words = format!("{restarts} restarts in a row have not cured container {name}");
                 self.note(Event::NotCured { restarts });
                 self.shared.pager.page("WatchdogRestartsDoNotHelp", name, &words);
             }
-            restarts += 1;
+            let restarts = restarts + 1;
+            row.store(restarts, Ordering::Relaxed);
             self.meters.not_cured.set(f64::from(restarts));
             if stop.wait_for(wait).await == Tick::Stopped {
                 return Ok(());
@@ -78,20 +84,32 @@ impl ContainerKeeper {
     }
 
     /// Watches until something is wrong. An engine that does not answer says nothing of the container.
-    async fn watch(&self, restarts: &mut u32) -> Ill {
+    async fn watch(&self, restarts: &AtomicU32) -> Ill {
         let WatchdogConfig { interval, cured_after, .. } = *self.shared.config;
         let child = ChildConfig { probe: self.container.probe.clone(), ..ChildConfig::default() };
+        let told_well = AtomicBool::new(false);
         let looks = async {
-            let (mut well_since, mut missing) = (None::<Instant>, false);
+            let (mut well_since, mut missing, mut unknown) = (None::<Instant>, false, 0_u32);
             loop {
-                match self.engine.inspect(&self.container.name).await {
+                let found = self.engine.inspect(&self.container.name).await;
+                unknown =
+                    if matches!(found, Err(EngineError::Unknown(_))) { unknown + 1 } else { 0 };
+                if unknown == GONE {
+                    let name = &self.container.name;
+                    let words = format!("its engine knows no container {name} any more");
+                    self.shared.pager.page("ContainerGone", name, &words);
+                }
+                match found {
                     Ok(it) if !it.running => return Ill::Ended(it),
                     Ok(it) if it.healthy == Some(false) => {
                         return Ill::Unwell("its health check fails".to_owned());
                     }
                     Ok(_) => {
-                        missing = false;
+                        if std::mem::take(&mut missing) && told_well.load(Ordering::Relaxed) {
+                            self.meters.up.set(1.0);
+                        }
                         if well_since.is_none() && self.container.probe.is_none() {
+                            told_well.store(true, Ordering::Relaxed);
                             self.meters.up.set(1.0);
                             self.note(Event::Healthy {
                                 after_seconds: 0.0,
@@ -109,26 +127,45 @@ impl ContainerKeeper {
                         }
                     }
                 }
-                let cured = well_since.is_some_and(|since| since.elapsed() > cured_after);
-                if cured && std::mem::take(restarts) > 0 {
-                    self.meters.not_cured.set(0.0);
-                    self.note(Event::Cured);
+                // With a probe it is the probe that says so: what runs and never answers is not cured.
+                if self.container.probe.is_none()
+                    && well_since.is_some_and(|since| since.elapsed() > cured_after)
+                {
+                    self.cured(restarts);
                 }
                 tokio::time::sleep(interval).await;
             }
         };
         let shared = &self.shared;
         let asks = probe::watch(&child, &shared.config, &shared.client, shared.clock, |sign| {
-            if let (probe::Sign::Well(after), Some(_)) = (sign, &self.container.probe) {
-                let after_seconds = after.as_secs_f64();
-                info!(container = %self.container.name, after_seconds, "container is well");
-                self.meters.up.set(1.0);
-                self.note(Event::Healthy { after_seconds, recovery_seconds: None });
-            }
+            self.hear(sign, restarts, &told_well);
         });
         tokio::select! {
             ill = looks => ill,
             reason = asks => Ill::Unwell(reason),
+        }
+    }
+
+    /// Takes in what a probe shows; a container without one shows it by its engine.
+    fn hear(&self, sign: probe::Sign, restarts: &AtomicU32, told_well: &AtomicBool) {
+        match sign {
+            _ if self.container.probe.is_none() => {}
+            probe::Sign::Well(after) => {
+                let after_seconds = after.as_secs_f64();
+                info!(container = %self.container.name, after_seconds, "container is well");
+                told_well.store(true, Ordering::Relaxed);
+                self.meters.up.set(1.0);
+                self.note(Event::Healthy { after_seconds, recovery_seconds: None });
+            }
+            probe::Sign::Cured => self.cured(restarts),
+            probe::Sign::Missed | probe::Sign::Recovered => {}
+        }
+    }
+
+    fn cured(&self, restarts: &AtomicU32) {
+        if restarts.swap(0, Ordering::Relaxed) > 0 {
+            self.meters.not_cured.set(0.0);
+            self.note(Event::Cured);
         }
     }
 

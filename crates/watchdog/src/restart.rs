@@ -56,7 +56,7 @@ pub(crate) struct Keeper {
     /// How it was when last looked at.
     last_reading: Arc<Mutex<Option<Process>>>,
     /// Processes that the kernel had killed for want of memory when it was started.
-    oom_kills: Option<u64>,
+    oom_kills: Mutex<[Option<u64>; 2]>,
 }
 
 /// Why a child is no more.
@@ -97,7 +97,7 @@ impl Keeper {
             put_back: AtomicBool::new(false),
             ill_since: Arc::default(),
             last_reading: Arc::default(),
-            oom_kills: None,
+            oom_kills: Mutex::default(),
         })
     }
 
@@ -145,10 +145,12 @@ impl Keeper {
             command.socket = Some(Arc::clone(socket));
         }
         let path = config.dir.join(format!("{name}.log"));
-        let log = RollingLog::open(&path, config.log_size)?;
-        self.oom_kills = process::oom_kills();
+        // Words that cannot be kept are no reason not to start it.
+        let log = RollingLog::open(&path, config.log_size);
+        let log = log.map_err(|error| error!(child = %name, %error, "what it says is not kept"));
+        *lock(&self.oom_kills) = [process::oom_kills(); 2];
         *lock(&self.last_reading) = None;
-        let child = Child::start(&command, Some(log))?;
+        let child = Child::start(&command, log.ok())?;
         self.starts += 1;
         info!(child = %name, pid = child.pid(), starts = self.starts, "child started");
         self.note(Event::Started { pid: child.pid(), starts: self.starts });
@@ -169,7 +171,11 @@ impl Keeper {
     /// Watches it until it hangs or takes too much.
     async fn watch(&self, pid: u32) -> End {
         let Shared { config, client, clock, .. } = &self.shared;
-        let seen = |it: &Process| *lock(&self.last_reading) = Some(it.clone());
+        let seen = |it: &Process| {
+            *lock(&self.last_reading) = Some(it.clone());
+            let [_, last] = *lock(&self.oom_kills);
+            *lock(&self.oom_kills) = [last, process::oom_kills()];
+        };
         let note = |event| self.note(event);
         let memory = memory::watch(&self.shared, &self.child, pid, note, seen);
         let probes = probe::watch(&self.child, config, client, *clock, |sign| self.hear(sign));
@@ -357,12 +363,18 @@ impl Keeper {
         };
         let killed = status.contains("signal: 9") && grace.is_zero();
         Remains {
-            out_of_memory: killed && self.oom_kills < process::oom_kills(),
+            out_of_memory: killed && self.has_memory_run_out(),
             status,
             last_lines: child.last_lines(),
             last_reading: lock(&self.last_reading).as_ref().map(autopsy::in_words),
             evidence,
         }
+    }
+
+    /// Whether the kernel has killed anybody for want of memory since the reading before the last: that one may have seen it done already.
+    fn has_memory_run_out(&self) -> bool {
+        let [before, _] = *lock(&self.oom_kills);
+        before.zip(process::oom_kills()).is_some_and(|(before, now)| before < now)
     }
 
     fn note(&self, event: Event) {
