@@ -42,14 +42,14 @@ pub(super) async fn judge(
         verdict.judge("R3.1", n >= seconds * 0.9 - 2.0, words, "one a second", sql);
     }
     let sql = format!(
-        "SELECT max(value) AS most FROM scrape_attempts WHERE job = 'gateway' AND time > TIMESTAMP '{from}'"
+        "SELECT max(tried.value) AS most FROM scrape_attempts AS tried JOIN up ON up.time = tried.time AND up.instance = tried.instance WHERE tried.job = 'gateway' AND up.job = 'gateway' AND up.value = 0 AND tried.time > TIMESTAMP '{from}'"
     );
     match number(monitor, &sql).await {
-        Some(most) if most > 1.0 => {
+        Some(most) => {
             let words = format!("{most} attempts at most at a scrape that failed");
-            verdict.judge("R3.2", most <= 5.0, words, "2 to 5", sql);
+            verdict.judge("R3.2", (2.0..=5.0).contains(&most), words, "2 to 5", sql);
         }
-        _ => verdict.skip("R3.2", "no scrape failed"),
+        None => verdict.skip("R3.2", "no scrape failed"),
     }
     ends(verdict, from, monitor, faults).await;
     let sql = format!(

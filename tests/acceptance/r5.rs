@@ -19,9 +19,10 @@ fn r5_3_a_container_is_read_and_restarted_when_it_is_killed_or_hangs() {
     write(&data.join("gateway.toml"), gateway);
     engine.run("edge", &data, &["gateway", "--config", "/data/gateway.toml"]);
     let config = format!(
-        "[[collector.containers]]\nengine = {address:?}\n{NO_HOST}\
+        "[[collector.containers]]\nengine = {tcp:?}\n{NO_HOST}\
          [watchdog]\ndir = {logs:?}\nstop_grace = \"1s\"\n\
          [[watchdog.container]]\nname = \"edge\"\nengine = {address:?}\nprobe = \"http://127.0.0.1:{port}/live\"\n",
+        tcp = engine.by_tcp(),
         address = engine.address,
         logs = dir.path().join("logs").to_str().unwrap(),
     );

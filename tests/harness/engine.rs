@@ -1,9 +1,13 @@
-//! A container engine of the test's own: Podman with runc, serving the Docker API on a private socket, with an image of our program.
+//! A container engine of the test's own, serving the Docker API on a private socket, with an image of our program: Podman with runc, or
+//! Docker itself with `FORERUNNER_TEST_ENGINE=docker`, which root alone may start.
 
 use super::program::PROGRAM;
 use super::wait::wait_for;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -23,11 +27,9 @@ impl Engine {
     pub(crate) fn start(dir: &Path) -> Self {
         let dir = dir.join("engine");
         fs::create_dir(&dir).unwrap();
-        super::program::write(&dir.join("containers.conf"), LIMITS);
         let socket = dir.join("engine.sock");
         let address = format!("unix://{}", socket.display());
-        let mut command = podman(&dir);
-        command.args(["system", "service", "-t", "0", &address]);
+        let mut command = service(&dir, &address);
         let service = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let engine = Self { dir, service, address };
         wait_for("the container engine", || UnixStream::connect(&socket).ok());
@@ -69,19 +71,80 @@ impl Engine {
         self.call(&[&fixed[..], args].concat());
     }
 
+    /// The same engine by TCP, for as long as the test lasts.
+    pub(crate) fn by_tcp(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("tcp://{}", listener.local_addr().unwrap());
+        let socket = self.dir.join("engine.sock");
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, engine) = (client.unwrap(), UnixStream::connect(&socket).unwrap());
+                let back = (engine.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || forward(client, engine, UnixStream::shutdown));
+                std::thread::spawn(move || forward(back.0, back.1, TcpStream::shutdown));
+            }
+        });
+        address
+    }
+
+    fn client(&self) -> Command {
+        if !is_docker() {
+            return podman(&self.dir);
+        }
+        let mut command = Command::new("docker");
+        command.args(["--host", &self.address]).stdin(Stdio::null());
+        command
+    }
+
     pub(crate) fn call(&self, args: &[&str]) -> String {
-        let Output { status, stdout, stderr } = podman(&self.dir).args(args).output().unwrap();
-        assert!(status.success(), "podman {args:?}: {}", String::from_utf8_lossy(&stderr));
+        let Output { status, stdout, stderr } = self.client().args(args).output().unwrap();
+        assert!(status.success(), "{args:?}: {}", String::from_utf8_lossy(&stderr));
         String::from_utf8_lossy(&stdout).into_owned()
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        let _ = podman(&self.dir).args(["rm", "-af", "-t", "0"]).output();
-        let _ = self.service.kill();
-        let _ = self.service.wait();
+        let all = self.client().args(["ps", "-aq"]).output();
+        let all = all.map(|it| String::from_utf8_lossy(&it.stdout).into_owned());
+        for container in all.unwrap_or_default().split_whitespace() {
+            let _ = self.client().args(["rm", "-f", container]).output();
+        }
+        // Docker has a child that it ends itself when it is asked to end.
+        let pid = rustix::process::Pid::from_child(&self.service);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let ended = || wait_for("the engine's end", || self.service.try_wait().unwrap());
+        if std::panic::catch_unwind(AssertUnwindSafe(ended)).is_err() {
+            let _ = self.service.kill();
+            let _ = self.service.wait();
+        }
     }
+}
+
+/// All that comes, and then the end of it.
+fn forward<W: Write>(mut from: impl Read, mut to: W, end: fn(&W, Shutdown) -> std::io::Result<()>) {
+    let _ = std::io::copy(&mut from, &mut to);
+    let _ = end(&to, Shutdown::Write);
+}
+
+fn is_docker() -> bool {
+    std::env::var("FORERUNNER_TEST_ENGINE").is_ok_and(|it| it == "docker")
+}
+
+fn service(dir: &Path, address: &str) -> Command {
+    if !is_docker() {
+        super::program::write(&dir.join("containers.conf"), LIMITS);
+        let mut command = podman(dir);
+        command.args(["system", "service", "-t", "0", address]);
+        return command;
+    }
+    let mut command = Command::new("dockerd");
+    for (option, name) in [("--data-root", "root"), ("--exec-root", "run"), ("--pidfile", "pid")] {
+        command.arg(option).arg(dir.join(name));
+    }
+    command.args(["--host", address, "--bridge", "none", "--storage-driver", "vfs"]);
+    command.args(["--iptables=false", "--ip6tables=false"]);
+    command
 }
 
 fn podman(dir: &Path) -> Command {

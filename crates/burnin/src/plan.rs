@@ -79,7 +79,7 @@ pub fn steps() -> Vec<Step> {
         step(21.0, 0.25, "process_stop"),
         step(24.0, 0.25, "database_away"),
         // With what it has itself, over four fifths of what the gateway may take.
-        Step { amount: Some(270.0), ..step(27.0, 0.25, "memory_balloon") },
+        Step { amount: Some(285.0), ..step(27.0, 0.25, "memory_balloon") },
         window(30.0, "jitter", Some("http_fetch"), 20.0, Some(1.0)),
         Step { amount: Some(20_000.0), ..step(33.0, 0.25, "handle_hog") },
         step(34.5, 0.0, MONITOR_KILL),
