@@ -73,23 +73,35 @@ pub(crate) fn ask(query: Query) -> Ask {
 
 fn rows(answer: &Value) -> Vec<Row> {
     let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
-    let names: Vec<String> = list(answer.get("columns"))
+    let columns: Vec<(String, String)> = list(answer.get("columns"))
         .iter()
-        .map(|it| it.get("name").and_then(Value::as_str).unwrap_or_default().to_owned())
+        .map(|it| {
+            let of = |name: &str| it.get(name).and_then(Value::as_str).unwrap_or_default();
+            (of("name").to_owned(), of("type").to_owned())
+        })
         .collect();
     let row = |cells: &Value| {
         let (mut labels, mut value) = (BTreeMap::new(), None);
-        for (name, cell) in names.iter().zip(list(Some(cells))) {
+        for ((name, kind), cell) in columns.iter().zip(list(Some(cells))) {
+            // Numbers that JSON cannot hold are strings there.
+            let number = match (&cell, kind.as_str()) {
+                (Value::Number(number), _) => number.as_f64(),
+                (Value::String(_), "string" | "timestamp") => None,
+                (Value::String(text), _) => text.parse::<f64>().ok(),
+                _ => None,
+            };
+            if let Some(number) = number {
+                value = if name == "value" { Some(number) } else { value.or(Some(number)) };
+                continue;
+            }
             match cell {
-                Value::Number(number) if name == "value" => value = number.as_f64(),
-                Value::Number(number) => value = value.or(number.as_f64()),
                 Value::Object(pairs) => {
                     labels.extend(pairs.iter().filter_map(|(name, value)| {
                         Some((name.clone(), value.as_str()?.to_owned()))
                     }))
                 }
                 // A time differs from look to look, and would make each row a new alert.
-                Value::String(text) if model::Timestamp::parse(&text).is_none() => {
+                Value::String(text) if kind != "timestamp" => {
                     labels.insert(name.clone(), text);
                 }
                 _ => {}
@@ -97,7 +109,8 @@ fn rows(answer: &Value) -> Vec<Row> {
         }
         Row { labels, value: value.unwrap_or(1.0) }
     };
-    list(answer.get("rows")).iter().map(row).collect()
+    // What is no number is over no line, whatever it was compared with.
+    list(answer.get("rows")).iter().map(row).filter(|row| !row.value.is_nan()).collect()
 }
 
 /// The same for experiments, which want whole rows.
@@ -200,4 +213,29 @@ fn columns(table: alerts::Table) -> Columns {
         }
     }
     columns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn labels_that_look_like_numbers_stay_labels_and_what_is_no_number_is_no_alert() {
+        let answer = json!({
+            "columns": [
+                { "name": "at", "type": "timestamp" }, { "name": "code", "type": "string" },
+                { "name": "value", "type": "float64" }, { "name": "n", "type": "int64" },
+            ],
+            "rows": [
+                ["2026-11-30T00:00:00Z", "500", 0.25, 7],
+                ["2026-11-30T00:00:00Z", "503", "NaN", 7],
+                ["2026-11-30T00:00:00Z", "504", "+Inf", "9007199254740993"],
+            ],
+        });
+        let rows: Vec<(String, f64)> =
+            rows(&answer).into_iter().map(|row| (format!("{:?}", row.labels), row.value)).collect();
+        let label = |code: &str| format!("{{\"code\": {code:?}}}");
+        assert_eq!(rows, [(label("500"), 0.25), (label("504"), f64::INFINITY)]);
+    }
 }

@@ -76,6 +76,9 @@ pub struct Alert {
     /// Read back from the journal and not seen since.
     #[serde(skip)]
     pub(crate) restored: bool,
+    /// Fires on for its time after a start, and its condition was not seen to hold since.
+    #[serde(skip)]
+    pub(crate) unseen: bool,
 }
 
 /// What a receiver was told of an alert.

@@ -75,7 +75,7 @@ pub(crate) fn observe(
         if alert.restored && alert.standing.phase == Phase::Firing && !rule.keep.is_zero() {
             // Until when it held is not written down each time: it goes on firing for its time from here.
             alert.standing.held = at.now;
-            alert.restored = false;
+            (alert.restored, alert.unseen) = (false, true);
             continue;
         }
         match step(Some(alert.standing), false, at.now, rule.hold, rule.keep) {
@@ -115,7 +115,7 @@ fn hold(
     if same {
         if let Some(alert) = kept.alerts.get_mut(&fingerprint) {
             alert.standing = standing;
-            alert.restored = false;
+            (alert.restored, alert.unseen) = (false, false);
             alert.value = Some(seen.value).filter(|it| it.is_finite());
         }
         return;
@@ -178,6 +178,7 @@ fn alert(
         incident: String::new(),
         quiet: None,
         restored: false,
+        unseen: false,
         closed: false,
         labels,
     }

@@ -3,6 +3,7 @@
 use crate::admit::limiter::Ending;
 use crate::admit::queue::Place;
 use crate::chaos::body::Maimed;
+use crate::listener::UnderWay;
 use crate::request::InFlight;
 use crate::upstream::link::Answer;
 use bytes::Bytes;
@@ -35,6 +36,8 @@ pub(crate) struct Passed {
     /// For the next piece.
     pause: Duration,
     timer: Pin<Box<Sleep>>,
+    /// Its request is under way for as long.
+    under_way: Option<UnderWay>,
 }
 
 /// What an answer holds until all of it is sent: a place at the tool, and one among the requests in flight.
@@ -140,7 +143,14 @@ impl Body {
             true => Held::limited(place, in_flight),
             false => Held::Here(place, in_flight),
         };
-        Self::Passed(Box::new(Passed { body, held, maimed, pause, timer }))
+        Self::Passed(Box::new(Passed { body, held, maimed, pause, timer, under_way: None }))
+    }
+
+    /// The request is under way until all of this is sent, or dropped.
+    pub(crate) fn ends(&mut self, request: UnderWay) {
+        if let Self::Passed(passed) = self {
+            passed.under_way = Some(request);
+        }
     }
 }
 

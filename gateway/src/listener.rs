@@ -205,7 +205,7 @@ async fn connection(shared: &Arc<Shared>, Arrival { socket, peer, slot }: Arriva
 }
 
 /// What a connection does now: requests so far and under way, and when the last one ended.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Activity {
     begun: AtomicUsize,
     open: AtomicUsize,
@@ -235,8 +235,8 @@ where
         }
         let under_way = UnderWay { active, begun, heard: Arc::clone(&hears) };
         async move {
-            let answer = plane.answer(request, (peer, from)).await;
-            drop(under_way);
+            let mut answer = plane.answer(request, (peer, from)).await;
+            answer.body_mut().ends(under_way);
             Ok::<Response<Body>, Infallible>(answer)
         }
     });
@@ -255,7 +255,7 @@ where
                 }
                 return;
             }
-            () = &mut first, if silent && !first.is_elapsed() && !closing => {
+            () = &mut first, if silent && !first.is_elapsed() => {
                 // Nobody may hold a place without a word, nor with half of one.
                 if activity.begun.load(Ordering::Relaxed) == 0 {
                     let reason = if heard.since().is_some() { "head_timeout" } else { "silent" };
@@ -268,12 +268,16 @@ where
                 let idle = if narrow { NARROW_IDLE } else { shared.config.idle_timeout };
                 let last = Duration::from_millis(activity.ended.load(Ordering::Relaxed));
                 let open = activity.open.load(Ordering::Relaxed);
-                let slow = heard.since().is_some_and(|it| it > shared.config.read_timeout);
-                if slow && open == 0 && !activity.http_2.load(Ordering::Relaxed) {
+                let head = heard.since().filter(|_| !activity.http_2.load(Ordering::Relaxed));
+                let longest = shared.config.read_timeout;
+                let longest = if narrow { longest.min(NARROW_IDLE) } else { longest };
+                // An orderly end would wait for the rest of it.
+                if open == 0 && head.is_some_and(|it| it > longest) {
                     shared.plane.meters.refused_connections.with(["head_timeout"]).inc();
                     return;
                 }
-                let is_idle = open == 0 && begun.elapsed().saturating_sub(last) > idle;
+                let silence = begun.elapsed().saturating_sub(last);
+                let is_idle = open == 0 && head.is_none() && silence > idle;
                 if tick == Tick::Stopped || is_idle {
                     closing = true;
                     served.as_mut().graceful_shutdown();
@@ -283,7 +287,9 @@ where
     }
 }
 
-struct UnderWay {
+/// A request under way, until its answer is sent.
+#[derive(Debug)]
+pub(crate) struct UnderWay {
     active: Arc<Activity>,
     begun: tokio::time::Instant,
     heard: Arc<Heard>,

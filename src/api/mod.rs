@@ -5,11 +5,12 @@
 //! - `access`: tokens, roles, and pages of others; `findings`: what detectors found, and what people say of it
 //! - `query`: SQL in, rows out; `push`: remote-write in; `targets`: what is scraped and how it is
 //! - `health`: `/live`, `/ready`, `/health`, `/metrics`; `page.html`: the page for people
-//! - `error`: failures as status codes and bodies, in one place
+//! - `connections`: how many, and for how long; `error`: failures as status codes and bodies, in one place
 
 mod access;
 mod alerts;
 mod chaos;
+mod connections;
 mod error;
 mod findings;
 mod health;
@@ -106,5 +107,6 @@ pub(crate) async fn serve(
         })
         .layer(DefaultBodyLimit::max(config.max_body_size.as_usize()))
         .with_state(api);
-    axum::serve(listener, router).with_graceful_shutdown(async move { stop.wait().await }).await
+    connections::serve(listener, router, stop).await;
+    Ok(())
 }

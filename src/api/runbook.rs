@@ -5,7 +5,7 @@ use axum::extract::Path;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-const PAGES: [(&str, &str); 33] = [
+const PAGES: [(&str, &str); 36] = [
     ("TargetDown", include_str!("../../docs/runbook/TargetDown.md")),
     ("TargetEmpty", include_str!("../../docs/runbook/TargetEmpty.md")),
     ("TargetMetricsGone", include_str!("../../docs/runbook/TargetMetricsGone.md")),
@@ -30,6 +30,9 @@ const PAGES: [(&str, &str); 33] = [
     ("StoreRefusesSamples", include_str!("../../docs/runbook/StoreRefusesSamples.md")),
     ("StoreDamaged", include_str!("../../docs/runbook/StoreDamaged.md")),
     ("AlertsLate", include_str!("../../docs/runbook/AlertsLate.md")),
+    ("AlertsDropped", include_str!("../../docs/runbook/AlertsDropped.md")),
+    ("RuleFails", include_str!("../../docs/runbook/RuleFails.md")),
+    ("ContainerGone", include_str!("../../docs/runbook/ContainerGone.md")),
     ("ReceiverFailing", include_str!("../../docs/runbook/ReceiverFailing.md")),
     ("RuleWithoutData", include_str!("../../docs/runbook/RuleWithoutData.md")),
     ("RemediationStepUseless", include_str!("../../docs/runbook/RemediationStepUseless.md")),
@@ -68,8 +71,14 @@ mod tests {
             assert!(super::PAGES.iter().any(|(have, _)| *have == name), "{name} has no page");
         }
         assert!(count > 15, "{count}");
-        let own =
-            ["ReceiverFailing", "RuleWithoutData", "RemediationStepUseless", "StoreRefusesSamples"];
+        let own = [
+            "ReceiverFailing",
+            "RuleWithoutData",
+            "RemediationStepUseless",
+            "StoreRefusesSamples",
+            "RuleFails",
+            "ContainerGone",
+        ];
         for name in own {
             assert!(super::PAGES.iter().any(|(have, _)| *have == name), "{name} has no page");
         }

@@ -267,9 +267,9 @@ fn try_open(config: StoreConfig, clock: Clock, registry: &Registry) -> Result<Op
     let mut manifest = match manifest::read(&data) {
         Ok(read) => {
             let doubtful = read.damaged || read.torn;
-            let manifest = Manifest::open(&data, read)?;
-            clear_strays(&data, &manifest, doubtful)?;
-            manifest
+            // Before the tail is cut that says that something may be missing.
+            clear_strays(&data, &read.live, doubtful)?;
+            Manifest::open(&data, read)?
         }
         Err(StoreError::NoStore(_)) => Manifest::create(&data)?,
         Err(error) => return Err(error),
@@ -406,10 +406,9 @@ fn announce(state: &State, replayed: &Replayed) {
 
 /// Removes what a crash left half done: temporary folders, and segments that were never committed or
 /// already forgotten. With a manifest that may have lost an edit those are set aside instead, for they may be all there is.
-fn clear_strays(data: &Path, manifest: &Manifest, doubtful: bool) -> Result<(), StoreError> {
+fn clear_strays(data: &Path, live: &manifest::Live, doubtful: bool) -> Result<(), StoreError> {
     durable::remove_dir(&data.join("tmp"))?;
-    let known: HashSet<_> =
-        manifest.live().segments.values().map(|meta| data.join(&meta.folder)).collect();
+    let known: HashSet<_> = live.segments.values().map(|meta| data.join(&meta.folder)).collect();
     for folder in folders(data)?.into_iter().filter(|folder| !known.contains(folder)) {
         if doubtful {
             let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();

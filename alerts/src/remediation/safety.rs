@@ -44,7 +44,8 @@ pub(super) fn still_wanted(own: &Inner, fingerprint: &str) -> Result<(), Refused
         if let Some(why) = judge.why_quiet(alert) {
             return Err(refused("quiet", format!("somebody works on it: {why}")));
         }
-        if alert.restored || now.since(alert.standing.held) > own.config.max_age.max(SEEN_WITHIN) {
+        let long_ago = now.since(alert.standing.held) > own.config.max_age.max(SEEN_WITHIN);
+        if alert.restored || alert.unseen || long_ago {
             return Err(refused("ceased", "its condition was not seen to hold just now"));
         }
         Ok(())

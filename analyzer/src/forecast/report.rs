@@ -88,8 +88,9 @@ impl Capacity {
 
     /// A row for each resource; times in seconds, nothing where it is never reached.
     pub fn csv(&self) -> String {
-        let mut text =
-            String::from("metric,labels,rate_per_day,rate_per_day_low,rate_per_day_high");
+        let mut text = String::from(
+            "metric,labels,used,limit,rate_per_day,rate_per_day_low,rate_per_day_high",
+        );
         for share in SHARES {
             let _ =
                 write!(text, ",seconds_to_{share},seconds_to_{share}_low,seconds_to_{share}_high");

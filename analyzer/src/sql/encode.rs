@@ -97,17 +97,24 @@ impl Answer {
             .iter()
             .map(|field| json!({ "name": field.name(), "type": type_name(field.data_type()) }))
             .collect();
-        let mut rows = Vec::with_capacity(self.rows());
+        // Row by row: a tree of all of it would take ten times the memory of the rows.
+        let mut out = format!("{{\"columns\":{},\"rows\":[", Value::Array(columns)).into_bytes();
+        let mut first = true;
         for batch in &self.batches {
             let options = options();
             let formatters = formatters(batch, &options)?;
             for row in 0..batch.num_rows() {
                 let cells = batch.columns().iter().zip(&formatters);
                 let cells = cells.map(|(column, text)| json_value(column, row, text));
-                rows.push(Value::Array(cells.collect()));
+                if !std::mem::take(&mut first) {
+                    out.push(b',');
+                }
+                serde_json::to_writer(&mut out, &Value::Array(cells.collect()))
+                    .map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
             }
         }
-        Ok(format!("{}\n", json!({ "columns": columns, "rows": rows })).into_bytes())
+        out.extend_from_slice(b"]}\n");
+        Ok(out)
     }
 
     fn arrow(&self) -> Result<Vec<u8>, ArrowError> {

@@ -134,10 +134,17 @@ impl What {
     }
 }
 
+/// Points that a line or a trend is made of. With more, each so many-th is taken: it costs seconds otherwise, in which nobody is served.
+const MOST_POINTS: usize = 10_000;
+
+fn thinned(points: &[(i64, f64)]) -> impl Iterator<Item = &(i64, f64)> {
+    points.iter().step_by(points.len().div_ceil(MOST_POINTS).max(1))
+}
+
 /// The median line over seconds after the first point; NaN and infinite values are left out.
 fn line(points: &[(i64, f64)]) -> Option<Slope> {
     let start = points.first()?.0;
-    let finite = points.iter().filter(|(_, value)| value.is_finite());
+    let finite = thinned(points).filter(|(_, value)| value.is_finite());
     let (times, values): (Vec<f64>, Vec<f64>) =
         finite.map(|(time, value)| ((time - start) as f64 / 1000.0, *value)).unzip();
     slope::theil_sen(&times, &values, CONFIDENCE)
@@ -145,7 +152,7 @@ fn line(points: &[(i64, f64)]) -> Option<Slope> {
 
 fn trend(points: &[(i64, f64)]) -> Option<Trend> {
     let values: Vec<f64> =
-        points.iter().map(|(_, value)| *value).filter(|v| v.is_finite()).collect();
+        thinned(points).map(|(_, value)| *value).filter(|v| v.is_finite()).collect();
     slope::mann_kendall(&values)
 }
 
@@ -318,6 +325,14 @@ impl Accumulator for Points {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_of_very_many_points_is_made_of_some_and_is_the_same() {
+        let points: Vec<(i64, f64)> = (0..100_001).map(|n| (n * 1_000, n as f64 * 3.0)).collect();
+        assert!(thinned(&points).count() <= MOST_POINTS);
+        assert_eq!(What::TheilSen(End::Middle).of(&points, None), Some(3.0));
+        assert_eq!(thinned(&points[..MOST_POINTS]).count(), MOST_POINTS);
+    }
 
     #[test]
     fn increase_counts_through_resets() {

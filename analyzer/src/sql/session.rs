@@ -10,11 +10,12 @@ use crate::{AnalyzerConfig, Finding, Findings, Forecasts, Kind, QueryConfig, Que
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
+use datafusion::common::utils::memory::RecordBatchMemoryCounter;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
@@ -55,6 +56,8 @@ impl std::fmt::Debug for Query {
 pub struct Answer {
     pub(crate) schema: SchemaRef,
     pub(crate) batches: Vec<RecordBatch>,
+    /// The memory of all queries counts them while they are there.
+    pub(crate) _held: Option<Arc<MemoryReservation>>,
 }
 
 impl Answer {
@@ -232,6 +235,9 @@ impl Query {
     }
 
     async fn collect(&self, frame: DataFrame) -> Result<Answer, QueryError> {
+        let context = frame.task_ctx();
+        let mut counter = RecordBatchMemoryCounter::new();
+        let held = MemoryConsumer::new("answer").register(context.memory_pool());
         let mut stream = frame.execute_stream().await?;
         let schema = stream.schema();
         let mut batches = Vec::new();
@@ -242,9 +248,10 @@ impl Query {
             if rows > self.0.config.max_rows {
                 return Err(QueryError::Rows(self.0.config.max_rows));
             }
+            held.try_grow(counter.count_batch(&batch))?;
             batches.push(batch);
         }
-        Ok(Answer { schema, batches })
+        Ok(Answer { schema, batches, _held: Some(Arc::new(held)) })
     }
 
     /// A table that is not there is mostly a metric misspelt: name the nearest.

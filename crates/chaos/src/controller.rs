@@ -106,6 +106,16 @@ impl Controller {
     /// # Errors
     /// It is not fit, or too many wait.
     pub fn ask(&self, experiment: Experiment, source: Source) -> Result<String, Refused> {
+        let due = self.0.clock.now();
+        self.ask_for(experiment, source, due)
+    }
+
+    fn ask_for(
+        &self,
+        experiment: Experiment,
+        source: Source,
+        due: Timestamp,
+    ) -> Result<String, Refused> {
         let faults = experiment.faults();
         if !faults.is_empty() {
             return Err(Refused::Unfit(faults.join("; ")));
@@ -125,7 +135,7 @@ impl Controller {
             id: id.clone(),
             experiment,
             source,
-            due: now,
+            due,
             began: None,
             ended: None,
             outcome: Outcome::Running,
@@ -230,9 +240,8 @@ impl Controller {
 
     fn due(&self, it: &Experiment, n: u64, due: Timestamp) {
         let missed = self.0.clock.now().since(due) > MISSED;
-        match self.ask(it.clone(), Source::Schedule(n)) {
+        match self.ask_for(it.clone(), Source::Schedule(n), due) {
             Ok(id) => {
-                self.change(&id, |event| event.due = due);
                 if missed {
                     self.0.floor.lock().take_back(&id);
                     self.finish(&id, Outcome::Missed, "nobody was there to begin it");

@@ -66,11 +66,12 @@ impl Journal {
     /// # Errors
     /// A file could not be written.
     pub fn begin(path: &Path, whole: &str, damaged: &str) -> Result<Self, PlatformError> {
-        if !damaged.is_empty() {
-            durable::replace(&path.with_extension("damaged"), damaged.as_bytes())?;
-        }
         let mut journal = Self { path: path.to_owned(), file: None, lines: 0, bytes: 0, whole: 0 };
-        match journal.rewrite(whole) {
+        let aside = match damaged {
+            "" => Ok(()),
+            _ => durable::replace(&path.with_extension("damaged"), damaged.as_bytes()),
+        };
+        match aside.and_then(|()| journal.rewrite(whole)) {
             Err(error) if error.is_disk_full() => {
                 warn!(%error, path = %path.display(), "no room for a journal; what changes is not on disk until there is");
             }
@@ -98,7 +99,9 @@ impl Journal {
             {
                 self.lines += lines;
                 self.bytes += text.len();
-                let appended = file.append(text.as_bytes());
+                let appended = file.append(text.as_bytes()).inspect_err(|_| {
+                    let _ = file.cut(); // no half of a line stays
+                });
                 if sync { appended.and_then(|()| file.sync()) } else { appended }
             }
             _ => self.rewrite(&whole()),

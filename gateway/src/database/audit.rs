@@ -24,6 +24,8 @@ const DRAINS: usize = 16;
 /// A record waits for others no longer than this.
 const WAIT: Duration = Duration::from_millis(100);
 
+/// Bytes of a record in the journal, rather too many.
+const ROUGHLY: u64 = 512;
 /// While the database writes, the queue is looked at so often.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -53,6 +55,8 @@ pub(crate) struct Sink {
     journal: PathBuf,
     /// The journal's end, once something was written there.
     file: Option<AppendFile>,
+    /// It took nothing a moment ago: until then records rather wait in the queue.
+    full_until: Option<Instant>,
     max_journal: u64,
     /// Up to here the journal is in the database.
     drained: u64,
@@ -77,6 +81,7 @@ pub(crate) fn open(dir: &Path, max_journal: u64) -> (Audit, Arc<Mutex<Sink>>) {
         counts: Arc::clone(&counts),
         journal,
         file: None,
+        full_until: None,
         max_journal,
         drained: 0,
         batch: Vec::new(),
@@ -187,7 +192,13 @@ impl Sink {
     }
 
     fn spill(&mut self) {
-        if self.records.len() < QUEUE / 2 {
+        let full = self.full_until.is_some_and(|until| until > Instant::now());
+        if full || self.records.len() < QUEUE / 2 {
+            return;
+        }
+        // Only where there is room: in the queue they wait for the database.
+        let longest = BATCH as u64 * ROUGHLY;
+        if self.counts.journal_bytes.load(Ordering::Relaxed) + longest > self.max_journal {
             return;
         }
         let mut some = Vec::with_capacity(BATCH);
@@ -205,6 +216,7 @@ impl Sink {
             Ok(true) => self.counts.journaled.fetch_add(n, Ordering::Relaxed),
             Ok(false) => self.counts.lost.fetch_add(n, Ordering::Relaxed),
             Err(error) => {
+                self.full_until = Some(Instant::now() + AWAY);
                 warn!(%error, lost = n, "audit records could not be journaled");
                 self.counts.lost.fetch_add(n, Ordering::Relaxed)
             }

@@ -302,6 +302,9 @@ fn value(
                 || *c == '#' && *n == 0 && start > after
         });
         let bare = line[..commented.map_or(line.len(), |(n, _)| n)].trim_end();
+        if bare.is_empty() && commented.is_some() {
+            return Ok((String::new(), after..after, end)); // the comment keeps its blank
+        }
         return Ok((bare.to_owned(), start..start + bare.len(), end));
     };
     let (value, close) = quoted(text, start + 1, quote)

@@ -54,7 +54,7 @@ pub(crate) async fn pass(
     let with_http_2 = request.version() == http::Version::HTTP_2;
     let upload = Arc::clone(&request.body().state);
     let request = forwarded(request, target, from);
-    let asked = tool.asked(ticket);
+    let asked = tool.asked(ticket, Some(Arc::clone(&upload)));
     let answer = timeout(tool.config.timeout, links.ask(request)).await;
     let took = place.took();
     tool.meter.seconds.observe(took.as_secs_f64());
@@ -138,7 +138,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// How far a client's body is.
 #[derive(Debug, Default)]
-struct UploadState(AtomicU8);
+pub(super) struct UploadState(AtomicU8);
 
 /// The tool may have more of it and does not take it.
 const THERE: u8 = 0;
@@ -154,7 +154,7 @@ impl UploadState {
         self.0.load(Ordering::Relaxed) == state
     }
 
-    fn waits_for_client(&self) -> bool {
+    pub(super) fn waits_for_client(&self) -> bool {
         self.is(AWAITED) || self.is(BROKEN_OFF)
     }
 

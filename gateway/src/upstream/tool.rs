@@ -4,6 +4,7 @@ use super::breaker::{Breaker, Ticket};
 use super::budget::Budget;
 use super::call::CallError;
 use super::link::Links;
+use super::proxy::UploadState;
 use crate::admit::limiter::Limiter;
 use crate::admit::queue::{Door, Patience, Place};
 use crate::cache::store::Ages;
@@ -54,6 +55,7 @@ impl Drop for Uploading {
 pub(super) struct Asked<'a> {
     tool: &'a Tool,
     ticket: Option<Ticket>,
+    upload: Option<Arc<UploadState>>,
     since: Instant,
     open: bool,
 }
@@ -72,7 +74,9 @@ impl Asked<'_> {
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        if self.open && self.since.elapsed() >= self.tool.config.timeout / 2 {
+        let of_the_client = self.upload.as_ref().is_some_and(|upload| upload.waits_for_client());
+        let waited = self.since.elapsed() >= self.tool.config.timeout / 2;
+        if self.open && waited && !of_the_client {
             self.tool.ended(self.ticket, Outcome::Late);
         }
     }
@@ -175,8 +179,12 @@ impl Tool {
     }
 
     /// It is asked now.
-    pub(super) fn asked(&self, ticket: Option<Ticket>) -> Asked<'_> {
-        Asked { tool: self, ticket, since: Instant::now(), open: true }
+    pub(super) fn asked(
+        &self,
+        ticket: Option<Ticket>,
+        upload: Option<Arc<UploadState>>,
+    ) -> Asked<'_> {
+        Asked { tool: self, ticket, upload, since: Instant::now(), open: true }
     }
 
     /// A call ended: counted, and told to the breaker.

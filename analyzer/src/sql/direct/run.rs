@@ -384,7 +384,7 @@ fn finish(question: &Question, parts: Vec<Part>, max_rows: usize) -> Result<Answ
     if rows > max_rows {
         return Err(QueryError::Rows(max_rows));
     }
-    Ok(Answer { schema, batches: vec![batch.slice(0, rows)] })
+    Ok(Answer { schema, batches: vec![batch.slice(0, rows)], _held: None })
 }
 
 fn take_rows(batch: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch, ArrowError> {

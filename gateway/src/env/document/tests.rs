@@ -120,6 +120,14 @@ pub(crate) fn env_file() -> impl Strategy<Value = String> {
     })
 }
 
+#[test]
+fn r2_5_a_template_is_filled_in_and_its_comments_stay() {
+    let template = Document::parse("PORT= # of the service\nFF_CHAOS=\t# on or off\n");
+    assert_eq!(template.values().values().collect::<Vec<_>>(), [&"", &""]);
+    let filled = template.set("PORT", "80").unwrap().set("FF_CHAOS", "two words").unwrap();
+    assert_eq!(filled.text(), "PORT=80 # of the service\nFF_CHAOS='two words'\t# on or off\n");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
