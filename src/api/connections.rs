@@ -1,7 +1,8 @@
 //! Connections of the API: a bounded number, each with an end to its silence, and an orderly end when we are stopped.
 
 use axum::Router;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use runtime::{Stop, Tick};
 use std::pin::pin;
@@ -52,8 +53,8 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: Stop) {
 
 async fn connection(socket: TcpStream, router: Router, stop: Stop) {
     let _ = socket.set_nodelay(true);
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(SILENCE);
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(SILENCE);
     let service = TowerToHyperService::new(router);
     let mut served = pin!(builder.serve_connection(TokioIo::new(socket), service));
     tokio::select! {
