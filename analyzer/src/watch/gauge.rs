@@ -68,11 +68,9 @@ impl Gauge {
         }
     }
 
-    /// Its process is another one.
-    pub(crate) fn restarted(&mut self, time: i64) {
-        if let Some(leak) = &mut self.leak {
-            leak.restarted(time);
-        }
+    /// Its process is another one. True if the old one was said to leak.
+    pub(crate) fn restarted(&mut self, time: i64) -> bool {
+        self.leak.as_mut().is_some_and(|leak| leak.restarted(time))
     }
 
     /// Takes a sample. `rules` come with their limits.

@@ -224,7 +224,14 @@ impl Target {
             }
         }
         if came.restarted {
-            self.gauges.values_mut().for_each(|gauge| gauge.restarted(time));
+            let gauges = self.gauges.values_mut();
+            let leaked = gauges.filter_map(|gauge| {
+                let over = gauge.restarted(time);
+                let labels = || gauge.labels.iter().map(|(name, value)| (name, value));
+                let subject = || Subject::new(&gauge.metric, &Labels::from_pairs(labels()));
+                over.then(|| (Kind::Leak, subject()))
+            });
+            ended.extend(leaked);
             self.cpu_peak = 0.0;
             // What the old process did not answer says nothing of the new one.
             if self.service.drop_signal(Kind::Saturation) {

@@ -362,11 +362,20 @@ fn a_leak_that_is_read_from_outside_is_told_of_the_target() {
     for second in 0..120 {
         given.put(second, "up", &APP, 1.0);
         given.put(second, "process_resident_memory_bytes", &process, 2e7 + 3e6 * second as f64);
+        given.put(second, "process_start_time_seconds", &process, 1e9);
         if second % 10 == 9 {
             said.extend(given.look(&mut watch, second - 2));
         }
     }
     let Some(Said::Found(found)) = said.into_iter().next() else { panic!("no leak") };
+    // Another process leaks no more.
+    given.look(&mut watch, 120);
+    given.put(121, "process_start_time_seconds", &process, 1.1e9);
+    let ended = given.look(&mut watch, 140);
+    assert!(
+        matches!(&ended[..], [Said::Ended { kind: Kind::Leak, subject, .. }] if *subject == found.subject),
+        "{ended:?}"
+    );
     let leak = finding(*found);
     assert_eq!((leak.kind, leak.subject.labels["job"].as_str()), (Kind::Leak, "process"));
     let target: Vec<_> = leak.target.iter().map(|(name, value)| (&**name, &**value)).collect();

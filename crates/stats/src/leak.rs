@@ -193,10 +193,12 @@ impl Leak {
         self.limit = limit.filter(|l| l.is_finite() && *l > 0.0);
     }
 
-    /// Tells that the process started anew at `time_ms`; once told, restarts are not inferred.
-    pub fn restarted(&mut self, time_ms: i64) {
+    /// Tells that the process started anew at `time_ms`; once told, restarts are not inferred. True if the old one was said to leak: that
+    /// is over, and the new one may be said to leak as soon as it does.
+    pub fn restarted(&mut self, time_ms: i64) -> bool {
         self.told = true;
         self.begin_life(time_ms);
+        self.alarmed.take().is_some()
     }
 
     fn begin_life(&mut self, time_ms: i64) {
