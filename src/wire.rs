@@ -81,7 +81,7 @@ fn rows(answer: &Value) -> Vec<Row> {
         })
         .collect();
     let row = |cells: &Value| {
-        let (mut labels, mut value) = (BTreeMap::new(), None);
+        let (mut labels, mut value, mut none) = (BTreeMap::new(), None, false);
         for ((name, kind), cell) in columns.iter().zip(list(Some(cells))) {
             // Numbers that JSON cannot hold are strings there.
             let number = match (&cell, kind.as_str()) {
@@ -90,6 +90,7 @@ fn rows(answer: &Value) -> Vec<Row> {
                 (Value::String(text), _) => text.parse::<f64>().ok(),
                 _ => None,
             };
+            none |= cell.is_null() && name == "value";
             if let Some(number) = number {
                 value = if name == "value" { Some(number) } else { value.or(Some(number)) };
                 continue;
@@ -107,10 +108,10 @@ fn rows(answer: &Value) -> Vec<Row> {
                 _ => {}
             }
         }
-        Row { labels, value: value.unwrap_or(1.0) }
+        (!none).then(|| Row { labels, value: value.unwrap_or(1.0) })
     };
     // What is no number is over no line, whatever it was compared with.
-    list(answer.get("rows")).iter().map(row).filter(|row| !row.value.is_nan()).collect()
+    list(answer.get("rows")).iter().filter_map(row).filter(|row| !row.value.is_nan()).collect()
 }
 
 /// The same for experiments, which want whole rows.
@@ -230,6 +231,7 @@ mod tests {
             "rows": [
                 ["2026-11-30T00:00:00Z", "500", 0.25, 7],
                 ["2026-11-30T00:00:00Z", "503", "NaN", 7],
+                ["2026-11-30T00:00:00Z", "505", null, 7],
                 ["2026-11-30T00:00:00Z", "504", "+Inf", "9007199254740993"],
             ],
         });

@@ -6,7 +6,6 @@ use crate::scrape::client::JobClient;
 use crate::scrape::cycle::Cycle;
 use crate::target::{Identity, TargetBoard, targets};
 use crate::{schedule, scrape};
-use platform::PlatformError;
 use runtime::{Clock, Stop, Tick};
 use std::collections::{BTreeSet, HashMap};
 use std::pin::pin;
@@ -44,15 +43,9 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// # Errors
-    /// The system's name servers could not be told.
-    pub(crate) fn new(
-        scrape: &ScrapeConfig,
-        config: &Arc<CollectorConfig>,
-        tools: Tools,
-    ) -> Result<Self, PlatformError> {
-        Ok(Self {
-            discovery: Discovery::new(scrape)?,
+    pub(crate) fn new(scrape: &ScrapeConfig, config: &Arc<CollectorConfig>, tools: Tools) -> Self {
+        Self {
+            discovery: Discovery::new(scrape),
             client: Arc::new(JobClient::new(
                 scrape.tls_config.as_ref().map(Into::into).unwrap_or_default(),
             )),
@@ -62,7 +55,7 @@ impl Job {
             running: HashMap::new(),
             tasks: JoinSet::new(),
             scraping: HashMap::new(),
-        })
+        }
     }
 
     /// Scrapes until stopped.

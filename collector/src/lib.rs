@@ -36,7 +36,6 @@ pub use scrape::retry;
 pub use target::{TargetBoard, TargetStatus};
 
 use job::{Job, Tools};
-use platform::PlatformError;
 use runtime::{Clock, Stop};
 use std::sync::Arc;
 use store::Writer;
@@ -53,22 +52,19 @@ pub struct Collector {
 
 impl Collector {
     /// Prepares all jobs; must be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// The system's name servers could not be told.
     pub fn new(
         config: CollectorConfig,
         writer: Writer,
         clock: Clock,
         board: TargetBoard,
         registry: &Registry,
-    ) -> Result<Self, PlatformError> {
+    ) -> Self {
         let config = Arc::new(config);
         let meters = scrape::Meters::new(registry);
         let tools = Tools { writer: writer.clone(), clock, board, meters };
         let jobs = config.scrape.iter().map(|scrape| Job::new(scrape, &config, tools.clone()));
-        let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { config, jobs, writer, clock })
+        let jobs = jobs.collect();
+        Self { config, jobs, writer, clock }
     }
 
     /// Collects until stopped: one task a target, one for the host, one for all processes.

@@ -25,7 +25,8 @@ fn offset(target: &Target) -> Duration {
 }
 
 /// Instants at a fixed distance, told by the wall clock. After a jump of the clock, or when the reader was
-/// late, they go on from there: none is made up for.
+/// late, they go on from there: none is made up for. Who wakes half an interval late, because the machine stood still, is given the
+/// time that it is: what is read then is of then.
 #[derive(Debug)]
 pub(crate) struct Ticks {
     interval: i64,
@@ -49,6 +50,11 @@ impl Ticks {
         }
         if stop.wait_for(self.clock.until(due)).await == Tick::Stopped {
             return None;
+        }
+        let woken = self.clock.now();
+        let late = woken.millis().saturating_sub(due.millis());
+        if late.saturating_mul(2) >= self.interval {
+            due = woken;
         }
         self.last = Some(due);
         Some(due)
@@ -76,5 +82,19 @@ mod tests {
         assert_eq!(ticks.next(&stop).await, Some(Timestamp(14_300)));
         stop.request();
         assert_eq!(ticks.next(&stop).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_frozen_in_the_wait_reads_at_the_time_that_it_is() {
+        let clock = Clock::paused_at(Timestamp(10_150));
+        let mut ticks = Ticks::new(Duration::from_secs(1), Duration::from_millis(300), clock);
+        let stop = Stop::new();
+        let frozen = async {
+            tokio::task::yield_now().await;
+            tokio::time::advance(Duration::from_secs(60)).await;
+        };
+        let (woken, ()) = tokio::join!(ticks.next(&stop), frozen);
+        assert_eq!(woken, Some(Timestamp(70_150)));
+        assert_eq!(ticks.next(&stop).await, Some(Timestamp(70_300)));
     }
 }

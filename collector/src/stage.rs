@@ -21,6 +21,7 @@ pub(crate) struct Stage {
     infos: Infos,
     refused: usize,
     told: bool,
+    told_untimely: bool,
 }
 
 impl Stage {
@@ -37,6 +38,7 @@ impl Stage {
             infos: Infos::new(),
             refused: 0,
             told: false,
+            told_untimely: false,
         }
     }
 
@@ -62,9 +64,16 @@ impl Stage {
             let own = key.labels.iter().map(|(name, value)| (name.to_owned(), value));
             return Labels::from_pairs(ours.chain(own)); // of a repeated name the last stays
         }
-        let exported = key.labels.iter().map(|(name, value)| match self.labels.get(name) {
-            Some(_) => (format!("exported_{name}"), value),
-            None => (name.to_owned(), value),
+        let is_ours = |name: &str| self.labels.get(name).is_some();
+        let exported = key.labels.iter().map(|(name, value)| {
+            let mut free = name.to_owned();
+            if is_ours(name) {
+                // A page may have such a label already.
+                while is_ours(&free) || key.labels.get(&free).is_some() {
+                    free.insert_str(0, "exported_");
+                }
+            }
+            (free, value)
         });
         Labels::from_pairs(exported.chain(ours))
     }
@@ -165,15 +174,20 @@ impl Stage {
         let (writer, infos) = (self.writer.clone(), self.infos.clone());
         // The store's write may wait for a slow disk, which must not stop the other targets.
         let append = move || {
-            writer.append(batch)?;
-            if infos.is_empty() { Ok(()) } else { writer.describe(infos) }
+            let refused = writer.append(batch)?.refused;
+            if !infos.is_empty() {
+                writer.describe(infos)?;
+            }
+            Ok::<_, StoreError>(refused)
         };
         match tokio::task::spawn_blocking(append).await {
             Ok(outcome) => {
-                if outcome.is_ok() {
-                    self.infos.clear(); // what was not taken is said again
+                let refused = outcome?;
+                self.infos.clear(); // what was not taken is said again
+                if refused > 0 && !std::mem::replace(&mut self.told_untimely, true) {
+                    warn!(labels = ?self.labels, refused, "samples with a time too far off were left out; further ones of this target are only counted");
                 }
-                outcome
+                Ok(())
             }
             Err(_) => Err(StoreError::Backlog),
         }

@@ -181,8 +181,7 @@ async fn serve(config: Config, args: RoleArgs) -> Result<(), Failure> {
     keep_up(&upkeep, &mut tasks);
     let mut collecting = config.collector.clone();
     scrape_self(&config, address, &mut collecting)?;
-    let collector = Collector::new(collecting, writer, Clock::system(), board, &registry)
-        .map_err(exit::with(exit::CONFIG))?;
+    let collector = Collector::new(collecting, writer, Clock::system(), board, &registry);
     tasks.spawn("collector", |stop| collector.run(stop));
     if config.analyzer.enabled {
         let settings = config.analyzer.clone();

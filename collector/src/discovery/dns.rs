@@ -2,7 +2,6 @@
 
 use super::{Found as Target, found};
 use crate::config::{DnsKind, DnsSdConfig};
-use platform::PlatformError;
 use platform::dns::{Found, Question, Resolver};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,10 +20,10 @@ pub(super) struct DnsSource {
 }
 
 impl DnsSource {
-    pub(super) fn new(config: &DnsSdConfig) -> Result<Self, PlatformError> {
-        let resolver = Resolver::new(config.nameserver)?;
+    pub(super) fn new(config: &DnsSdConfig) -> Self {
+        let resolver = Resolver::new(config.nameserver);
         let (names, all) = (BTreeMap::new(), Vec::new());
-        Ok(Self { config: config.clone(), resolver, names, all, looked: None })
+        Self { config: config.clone(), resolver, names, all, looked: None }
     }
 
     pub(super) fn refresh(&self) -> Duration {
@@ -140,8 +139,7 @@ mod tests {
             nameserver: Some(nameserver),
         };
         let mut services =
-            DnsSource::new(&config(&["_m._tcp.test.", "nobody.test."], DnsKind::Srv, None))
-                .unwrap();
+            DnsSource::new(&config(&["_m._tcp.test.", "nobody.test."], DnsKind::Srv, None));
         let service = [
             "__address__=node.test:9090 __meta_dns_name=_m._tcp.test. __meta_dns_srv_record_port=9090 \
              __meta_dns_srv_record_target=node.test",
@@ -150,7 +148,7 @@ mod tests {
         services.names.insert("nobody.test.".to_owned(), vec![found("gone:1", [])]);
         services.looked = None;
         assert_eq!(shown(services.look().await), service, "a name without services has no targets");
-        let mut hosts = DnsSource::new(&config(&["hosts.test."], DnsKind::A, Some(9100))).unwrap();
+        let mut hosts = DnsSource::new(&config(&["hosts.test."], DnsKind::A, Some(9100)));
         let both = [
             "__address__=10.0.0.1:9100 __meta_dns_name=hosts.test.",
             "__address__=10.0.0.2:9100 __meta_dns_name=hosts.test.",

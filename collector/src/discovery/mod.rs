@@ -8,7 +8,6 @@ use crate::config::ScrapeConfig;
 use crate::relabel::Pairs;
 use dns::DnsSource;
 use file::FileSource;
-use platform::PlatformError;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tracing::warn;
@@ -31,18 +30,14 @@ pub(crate) struct Discovery {
 }
 
 impl Discovery {
-    /// # Errors
-    /// The system's name servers could not be told.
-    pub(crate) fn new(scrape: &ScrapeConfig) -> Result<Self, PlatformError> {
+    pub(crate) fn new(scrape: &ScrapeConfig) -> Self {
         let fixed = scrape.targets.iter().map(|address| found(address, [])).collect();
         let files: Vec<FileSource> = scrape.file_sd_configs.iter().map(FileSource::new).collect();
-        let names: Result<Vec<DnsSource>, _> =
-            scrape.dns_sd_configs.iter().map(DnsSource::new).collect();
-        let names = names?;
+        let names: Vec<DnsSource> = scrape.dns_sd_configs.iter().map(DnsSource::new).collect();
         let refresh =
             files.iter().map(FileSource::refresh).chain(names.iter().map(DnsSource::refresh));
         let refresh = refresh.min().unwrap_or(Duration::MAX);
-        Ok(Self { fixed, files, names, refresh, left_out: 0 })
+        Self { fixed, files, names, refresh, left_out: 0 }
     }
 
     /// Between two looks; `None` when there is nothing to look for.

@@ -101,7 +101,7 @@ async fn targets_of_a_file_come_and_go_and_are_scraped_over_tls() {
         meters: scrape::Meters::new(&Registry::new()),
     };
     let config = Arc::new(CollectorConfig::default());
-    let job = Job::new(&scrape, &config, tools).unwrap();
+    let job = Job::new(&scrape, &config, tools);
     let stop = Stop::new();
     let running = tokio::spawn(job.run(stop.clone()));
     until("both targets", || up(&store) == ["one 1", "two 1"]).await;
@@ -132,7 +132,7 @@ async fn a_scrape_that_ended_badly_begins_anew_though_nobody_looks_for_targets()
         board: TargetBoard::new(),
         meters: scrape::Meters::new(&Registry::new()),
     };
-    let mut job = Job::new(&scrape, &Arc::new(CollectorConfig::default()), tools).unwrap();
+    let mut job = Job::new(&scrape, &Arc::new(CollectorConfig::default()), tools);
     let found = job.discovery.look().await;
     job.follow(found.clone());
     assert_eq!((job.running.len(), job.discovery.refresh()), (1, None));

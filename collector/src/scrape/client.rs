@@ -25,6 +25,8 @@ struct Held {
     client: HttpClient,
     looked: Instant,
     stamps: Vec<Option<SystemTime>>,
+    /// Why those that came since are not used.
+    unfit: String,
 }
 
 impl JobClient {
@@ -44,22 +46,29 @@ impl JobClient {
         let mut held = self.held.lock();
         let stamps = || stamps(&self.tls);
         let Some(held) = &mut *held else {
+            let stamps = stamps(); // before they are read: a change meanwhile is seen
             let client = HttpClient::with_tls(&self.tls)?;
-            *held = Some(Held { client: client.clone(), looked: Instant::now(), stamps: stamps() });
+            let (looked, unfit) = (Instant::now(), String::new());
+            *held = Some(Held { client: client.clone(), looked, stamps, unfit });
             return Ok(client);
         };
         if held.looked.elapsed() >= LOOK {
             held.looked = Instant::now();
             let stamps = stamps();
             if stamps != held.stamps {
-                held.stamps = stamps;
+                // Tried again until it works: leave to read them may come without a change.
                 match HttpClient::with_tls(&self.tls) {
                     Ok(client) => {
-                        held.client = client;
+                        (held.client, held.stamps) = (client, stamps);
+                        held.unfit.clear();
                         info!("changed certificates read");
                     }
                     Err(error) => {
-                        warn!(%error, "changed certificates are unfit; those before stay")
+                        let why = error.to_string();
+                        if why != held.unfit {
+                            warn!(%error, "changed certificates are unfit; those before stay");
+                            held.unfit = why;
+                        }
                     }
                 }
             }

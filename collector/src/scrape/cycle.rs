@@ -193,9 +193,14 @@ struct PageReader {
     last: Vec<Known>,
     /// Pages begun so far.
     pages: u64,
-    /// Whether the last page ended with a newline: then one that does not was cut.
+    /// Whether its pages end with a newline: then one that does not was cut.
     ends_with_newline: bool,
+    /// Pages in a row that did not.
+    open: u32,
 }
+
+/// After so many pages in a row without a newline at their end, theirs have none.
+const OPEN: u32 = 5;
 
 /// A `# TYPE`, `# UNIT` or `# HELP` line of the last page.
 #[derive(Debug)]
@@ -230,9 +235,9 @@ type Elsewhere = HashMap<Fingerprint, Handle>;
 
 impl PageReader {
     fn new(stage: Stage, manner: &Arc<Manner>) -> Self {
-        let (last, said, pages, ends_with_newline) = (Vec::new(), Vec::new(), 0, false);
+        let (last, said, pages, ends_with_newline, open) = (Vec::new(), Vec::new(), 0, false, 0);
         let (manner, hash) = (Arc::clone(manner), RandomState::new());
-        Self { stage, manner, said, hash, last, pages, ends_with_newline }
+        Self { stage, manner, said, hash, last, pages, ends_with_newline, open }
     }
 
     fn fingerprint(hash: &RandomState, text: &[u8]) -> Fingerprint {
@@ -276,9 +281,9 @@ impl PageReader {
                     continue;
                 }
             };
-            let cut =
-                !sample.terminated && self.ends_with_newline && page.dialect == Dialect::Prometheus;
-            if cut {
+            // In OpenMetrics `# EOF` comes after the last sample.
+            let must_end = self.ends_with_newline || page.dialect == Dialect::OpenMetrics;
+            if !sample.terminated && must_end {
                 let excerpt = sample.series.chars().take(80).collect();
                 let line = parser.line_number();
                 found.add(Malformed { line, reason: Reason::CutPage, excerpt });
@@ -319,8 +324,18 @@ impl PageReader {
         let mut gone = self.drain(at);
         gone.extend(elsewhere.into_iter().flatten());
         self.mark_gone(start, gone);
-        self.ends_with_newline = page.body.ends_with(b"\n");
+        self.note_end(&page.body);
         Ok(found)
+    }
+
+    /// A page that was cut says nothing of how whole ones end; so many in a row do.
+    fn note_end(&mut self, body: &[u8]) {
+        if body.ends_with(b"\n") {
+            (self.ends_with_newline, self.open) = (true, 0);
+        } else if !body.is_empty() {
+            self.open += 1;
+            self.ends_with_newline &= self.open < OPEN;
+        }
     }
 
     /// The handle of a series that was not on the last page.

@@ -6,6 +6,7 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfi
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// For one answer.
@@ -31,16 +32,32 @@ pub enum Found {
     Service(String, u16),
 }
 
-/// Asks name servers.
+/// Asks name servers. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Resolver(TokioResolver);
+pub struct Resolver {
+    /// Those of the system without.
+    server: Option<SocketAddr>,
+    /// None until it is asked, and after it did not answer: the system may have other servers by then.
+    built: Arc<Mutex<Option<TokioResolver>>>,
+}
 
 impl Resolver {
-    /// One that asks `server`, or those of the system without.
-    ///
-    /// # Errors
-    /// The system's configuration could not be read.
-    pub fn new(server: Option<SocketAddr>) -> Result<Self, PlatformError> {
+    /// One that asks `server`, or those of the system without. Nothing is asked yet.
+    pub fn new(server: Option<SocketAddr>) -> Self {
+        Self { server, built: Arc::default() }
+    }
+
+    fn resolver(&self) -> Result<TokioResolver, PlatformError> {
+        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(built) = &*built {
+            return Ok(built.clone());
+        }
+        let fresh = Self::build(self.server)?;
+        *built = Some(fresh.clone());
+        Ok(fresh)
+    }
+
+    fn build(server: Option<SocketAddr>) -> Result<TokioResolver, PlatformError> {
         let failed = |cause: &dyn ToString| PlatformError::Reading {
             what: "the system's name servers",
             cause: cause.to_string(),
@@ -62,23 +79,24 @@ impl Resolver {
         let options = builder.options_mut();
         options.cache_size = 0; // what is asked for anew shall be answered anew
         (options.timeout, options.attempts) = (WAIT, 2);
-        Ok(Self(builder.build().map_err(|error| failed(&error))?))
+        builder.build().map_err(|error| failed(&error))
     }
 
     /// All answers, sorted; none where a server says that there is none.
     ///
     /// # Errors
-    /// No server answered.
+    /// No server answered, or the system's configuration could not be read.
     pub async fn ask(&self, name: &str, question: Question) -> Result<Vec<Found>, PlatformError> {
         let kind = match question {
             Question::A => RecordType::A,
             Question::Aaaa => RecordType::AAAA,
             Question::Srv => RecordType::SRV,
         };
-        let answer = match self.0.lookup(name, kind).await {
+        let answer = match self.resolver()?.lookup(name, kind).await {
             Ok(answer) => answer,
             Err(error) if error.is_no_records_found() => return Ok(Vec::new()),
             Err(error) => {
+                *self.built.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 let (what, cause) = ("an answer of a name server", format!("{name}: {error}"));
                 return Err(PlatformError::Reading { what, cause });
             }

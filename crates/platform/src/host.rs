@@ -225,16 +225,17 @@ mod linux {
         let mounts = me.mountinfo().map_err(failed("/proc/self/mountinfo"))?;
         let mut found: Vec<FileSystem> = Vec::new();
         for mount in mounts {
-            let device = mount.mount_source.unwrap_or_default();
+            let device = plain(&mount.mount_source.unwrap_or_default());
+            let point = plain(&mount.mount_point.to_string_lossy());
             let remote = ["nfs", "nfs4", "cifs", "fuse"].contains(&mount.fs_type.as_str());
             let seen = found.iter().any(|have| have.device == device);
             if !device.starts_with("/dev/") || remote || seen {
                 continue;
             }
-            let Ok(room) = rustix::fs::statvfs(&mount.mount_point) else { continue };
+            let Ok(room) = rustix::fs::statvfs(point.as_str()) else { continue };
             found.push(FileSystem {
                 device,
-                mount_point: mount.mount_point.to_string_lossy().into_owned(),
+                mount_point: point,
                 kind: mount.fs_type,
                 size: room.f_blocks.saturating_mul(room.f_frsize),
                 free: room.f_bfree.saturating_mul(room.f_frsize),
@@ -243,6 +244,26 @@ mod linux {
             });
         }
         Ok(found)
+    }
+
+    /// Text of the table of mounts, in which blanks and backslashes are three octal digits.
+    fn plain(text: &str) -> String {
+        let mut parts = text.split('\\');
+        let mut plain = parts.next().unwrap_or_default().as_bytes().to_vec();
+        for part in parts {
+            let code = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+            match code {
+                Some(byte) => {
+                    plain.push(byte);
+                    plain.extend_from_slice(part.get(3..).unwrap_or_default().as_bytes());
+                }
+                None => {
+                    plain.push(b'\\');
+                    plain.extend_from_slice(part.as_bytes());
+                }
+            }
+        }
+        String::from_utf8_lossy(&plain).into_owned()
     }
 
     /// Every network interface.
@@ -270,19 +291,51 @@ mod linux {
     /// # Errors
     /// The kernel has no pressure stall information.
     pub fn pressure() -> Result<[Pressure; 3], PlatformError> {
-        let cpu = procfs::CpuPressure::current().map_err(failed("/proc/pressure/cpu"))?;
-        let memory = procfs::MemoryPressure::current().map_err(failed("/proc/pressure/memory"))?;
-        let io = procfs::IoPressure::current().map_err(failed("/proc/pressure/io"))?;
-        let of = |resource, some: u64, full: u64| Pressure {
-            resource,
-            waiting_seconds: some as f64 / 1e6,
-            stalled_seconds: full as f64 / 1e6,
+        let read = |resource: &'static str| {
+            let path = format!("/proc/pressure/{resource}");
+            let text = std::fs::read_to_string(&path)
+                .map_err(PlatformError::file("read", std::path::Path::new(&path)))?;
+            stalls(resource, &text).ok_or_else(|| PlatformError::Reading {
+                what: "the stall times of the kernel",
+                cause: format!("{path} has no total"),
+            })
         };
-        Ok([
-            of("cpu", cpu.some.total, cpu.full.total),
-            of("memory", memory.some.total, memory.full.total),
-            of("io", io.some.total, io.full.total),
-        ])
+        Ok([read("cpu")?, read("memory")?, read("io")?])
+    }
+
+    /// Before Linux 5.13 nothing is said of the time in which all waited for a processor.
+    fn stalls(resource: &'static str, text: &str) -> Option<Pressure> {
+        let seconds = |kind: &str| {
+            let line = text.lines().find(|line| line.starts_with(kind))?;
+            let total = line.split("total=").nth(1)?.split_whitespace().next()?;
+            Some(total.parse::<u64>().ok()? as f64 / 1e6)
+        };
+        Some(Pressure {
+            resource,
+            waiting_seconds: seconds("some")?,
+            stalled_seconds: seconds("full").unwrap_or(0.0),
+        })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn mount_points_with_blanks_are_read() {
+            assert_eq!(plain("/mnt/My\\040Disk\\134x"), "/mnt/My Disk\\x");
+            assert_eq!(plain("/mnt/a\\9"), "/mnt/a\\9");
+        }
+
+        #[test]
+        fn r8_3_stalls_are_read_also_where_a_kernel_says_less() {
+            let whole = "some avg10=0.00 avg60=0.00 avg300=0.00 total=1500000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=500000\n";
+            assert_eq!(stalls("io", whole).unwrap().waiting_seconds, 1.5);
+            assert_eq!(stalls("io", whole).unwrap().stalled_seconds, 0.5);
+            let some = whole.lines().next().unwrap();
+            assert_eq!(stalls("cpu", some).unwrap().stalled_seconds, 0.0);
+            assert!(stalls("cpu", "").is_none());
+        }
     }
 }
 

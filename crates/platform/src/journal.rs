@@ -18,6 +18,8 @@ pub struct Journal {
     bytes: usize,
     /// What it had then.
     whole: usize,
+    /// Lines that could not be read and are not yet set aside.
+    damaged: String,
 }
 
 /// So many bytes may be appended before it is written anew, and twice as many as all that is kept takes: long lines fill a disk, and
@@ -66,14 +68,11 @@ impl Journal {
     /// # Errors
     /// A file could not be written.
     pub fn begin(path: &Path, whole: &str, damaged: &str) -> Result<Self, PlatformError> {
-        let mut journal = Self { path: path.to_owned(), file: None, lines: 0, bytes: 0, whole: 0 };
-        let aside = match damaged {
-            "" => Ok(()),
-            _ => durable::replace(&path.with_extension("damaged"), damaged.as_bytes()),
-        };
-        match aside.and_then(|()| journal.rewrite(whole)) {
+        let (path, damaged) = (path.to_owned(), damaged.to_owned());
+        let mut journal = Self { path, file: None, lines: 0, bytes: 0, whole: 0, damaged };
+        match journal.rewrite(whole) {
             Err(error) if error.is_disk_full() => {
-                warn!(%error, path = %path.display(), "no room for a journal; what changes is not on disk until there is");
+                warn!(%error, path = %journal.path.display(), "no room for a journal; what changes is not on disk until there is");
             }
             rewritten => rewritten?,
         }
@@ -114,6 +113,10 @@ impl Journal {
 
     fn rewrite(&mut self, whole: &str) -> Result<(), PlatformError> {
         self.file = None;
+        if !self.damaged.is_empty() {
+            durable::replace(&self.path.with_extension("damaged"), self.damaged.as_bytes())?;
+            self.damaged = String::new();
+        }
         durable::replace(&self.path, whole.as_bytes())?;
         self.file = Some(AppendFile::open_at(&self.path, whole.len() as u64)?);
         (self.lines, self.bytes, self.whole) = (0, 0, whole.len());

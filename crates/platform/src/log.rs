@@ -34,8 +34,11 @@ impl RollingLog {
             let mut older = self.path.clone().into_os_string();
             older.push(".1");
             #[expect(clippy::disallowed_methods, reason = "a log need not survive power loss")]
-            std::fs::rename(&self.path, PathBuf::from(older))
-                .map_err(PlatformError::file("rename", &self.path))?;
+            match std::fs::rename(&self.path, PathBuf::from(older)) {
+                // Somebody has taken it away: a new one begins.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                renamed => renamed.map_err(PlatformError::file("rename", &self.path))?,
+            }
             (self.file, self.len) = open(&self.path)?;
         }
         let text = format!("{line}\n");
@@ -82,5 +85,18 @@ mod tests {
         assert_eq!(files.len(), 2);
         assert!(sizes.iter().all(|size| *size < 1020), "{sizes:?}");
         assert!(std::fs::read_to_string(&path).unwrap().ends_with("line 499\n"));
+    }
+
+    #[test]
+    fn a_log_that_somebody_takes_away_begins_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        let mut log = RollingLog::open(&path, Bytes(100)).unwrap();
+        log.line("first").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        for n in 0..50 {
+            log.line(&format!("line {n}")).unwrap();
+        }
+        assert!(std::fs::read_to_string(&path).unwrap().ends_with("line 49\n"));
     }
 }

@@ -193,16 +193,18 @@ impl Sink {
 
     fn spill(&mut self) {
         let full = self.full_until.is_some_and(|until| until > Instant::now());
-        if full || self.records.len() < QUEUE / 2 {
+        if full || self.records.len() < QUEUE * 3 / 4 {
             return;
         }
         // Only where there is room: in the queue they wait for the database.
-        let longest = BATCH as u64 * ROUGHLY;
-        if self.counts.journal_bytes.load(Ordering::Relaxed) + longest > self.max_journal {
+        let held = self.counts.journal_bytes.load(Ordering::Relaxed);
+        let room = usize::try_from(self.max_journal.saturating_sub(held) / ROUGHLY);
+        let most = room.unwrap_or(BATCH).min(BATCH);
+        if most == 0 {
             return;
         }
-        let mut some = Vec::with_capacity(BATCH);
-        while some.len() < BATCH
+        let mut some = Vec::with_capacity(most);
+        while some.len() < most
             && let Ok(record) = self.records.try_recv()
         {
             some.push(record);

@@ -75,10 +75,12 @@ async fn a_pages_series_keep_their_values_whatever_their_order() {
 async fn a_pages_own_label_of_our_name_is_kept_aside() {
     let bench = Bench::new();
     let mut reader = bench.reader(&[("job", "ours")], 100);
-    reader.read(&page("a{job=\"theirs\"} 1\n")).unwrap();
+    reader.read(&page("a{job=\"theirs\"} 1\nb{exported_job=\"far\",job=\"theirs\"} 2\n")).unwrap();
     reader.stage.append(now()).await.unwrap();
     let stored = bench.stored("a");
     assert_eq!(stored.keys().next().unwrap(), "a{exported_job=\"theirs\",job=\"ours\"}");
+    let both = "b{exported_exported_job=\"theirs\",exported_job=\"far\",job=\"ours\"}";
+    assert_eq!(bench.stored("b").keys().next().unwrap(), both);
 }
 
 #[tokio::test]
@@ -158,6 +160,18 @@ async fn a_page_cut_within_a_value_does_not_give_a_wrong_value() {
         found.malformed[0].to_string(),
         "line 2: page ends within this line, its value may be cut: \"b\""
     );
+    reader.stage.truncate(0);
+    assert_eq!(reader.read(&page("a 1234\nb{x=\"")).unwrap().samples, 1);
+    reader.stage.truncate(0);
+    assert_eq!(reader.read(&page("a 1234\nb 5")).unwrap().samples, 1, "and the next one neither");
+    for _ in 0..OPEN {
+        reader.stage.truncate(0);
+        reader.read(&page("a 1234\nb 7")).unwrap();
+    }
+    reader.stage.truncate(0);
+    assert_eq!(reader.read(&page("a 1234\nb 7")).unwrap().samples, 2, "its pages end so by now");
+    let open = Page { dialect: Dialect::OpenMetrics, ..page("a 1234\nb 56") };
+    assert_eq!(bench.reader(&[], 100).read(&open).unwrap().samples, 1, "`# EOF` is missing");
     let mut never_ended = bench.reader(&[], 100);
     for _ in 0..2 {
         assert_eq!(
