@@ -5,7 +5,7 @@ use crate::config::TlsConfig;
 use crate::lane::{Arrival, Lanes};
 use crate::pressure::Level;
 use crate::request::DataPlane;
-use crate::stall::{Heard, Unstalled};
+use crate::stall::{Heard, Seen, Unstalled};
 use crate::{GatewayConfig, GatewayError};
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, Response};
@@ -187,7 +187,7 @@ async fn connection(shared: &Arc<Shared>, Arrival { socket, peer, slot }: Arriva
     let board = Arc::clone(&shared.plane.board);
     shared.plane.meters.connections.inc();
     board.connections.fetch_add(1, Ordering::Relaxed);
-    let heard = Heard::new();
+    let heard = Arc::<Heard>::default();
     let io = Unstalled::new(socket, STALL, Arc::clone(&heard));
     match &shared.acceptor {
         None => requests(shared, io, peer, heard).await,
@@ -242,7 +242,7 @@ where
     });
     let served = shared.builder.serve_connection(TokioIo::new(io), service);
     let mut served = pin!(served);
-    let mut closing = false;
+    let (mut closing, mut seen) = (false, Seen::default());
     let mut first = pin!(tokio::time::sleep(shared.config.read_timeout));
     loop {
         let silent = activity.begun.load(Ordering::Relaxed) == 0;
@@ -258,7 +258,7 @@ where
             () = &mut first, if silent && !first.is_elapsed() => {
                 // Nobody may hold a place without a word, nor with half of one.
                 if activity.begun.load(Ordering::Relaxed) == 0 {
-                    let reason = if heard.since().is_some() { "head_timeout" } else { "silent" };
+                    let reason = if heard.what().is_some() { "head_timeout" } else { "silent" };
                     shared.plane.meters.refused_connections.with([reason]).inc();
                     return;
                 }
@@ -268,11 +268,12 @@ where
                 let idle = if narrow { NARROW_IDLE } else { shared.config.idle_timeout };
                 let last = Duration::from_millis(activity.ended.load(Ordering::Relaxed));
                 let open = activity.open.load(Ordering::Relaxed);
-                let head = heard.since().filter(|_| !activity.http_2.load(Ordering::Relaxed));
+                let head = heard.what().filter(|_| !activity.http_2.load(Ordering::Relaxed));
+                let there = seen.look(head, shared.plane.clock.monotonic());
                 let longest = shared.config.read_timeout;
                 let longest = if narrow { longest.min(NARROW_IDLE) } else { longest };
                 // An orderly end would wait for the rest of it.
-                if open == 0 && head.is_some_and(|it| it > longest) {
+                if open == 0 && there.is_some_and(|it| it >= longest) {
                     shared.plane.meters.refused_connections.with(["head_timeout"]).inc();
                     return;
                 }

@@ -20,35 +20,42 @@ pub(crate) struct Unstalled<T> {
     heard: Arc<Heard>,
 }
 
-/// When the first byte came since nothing was heard.
-#[derive(Debug)]
+/// Whether something has come that was not dealt with. To ask for the time at each head would cost more than the rest of it.
+#[derive(Debug, Default)]
 pub(crate) struct Heard {
-    begun: Instant,
-    /// Milliseconds since then, and one; 0 while nothing came.
-    first: AtomicU64,
+    /// Twice the number of times that all was dealt with, and one while something is there.
+    state: AtomicU64,
 }
 
 impl Heard {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { begun: Instant::now(), first: AtomicU64::new(0) })
-    }
-
     fn something(&self) {
-        if self.first.load(Ordering::Relaxed) == 0 {
-            let millis = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-            self.first.store(millis + 1, Ordering::Relaxed);
+        if self.state.load(Ordering::Relaxed).is_multiple_of(2) {
+            self.state.fetch_or(1, Ordering::Relaxed);
         }
     }
 
     /// What came is dealt with.
     pub(crate) fn nothing(&self) {
-        self.first.store(0, Ordering::Relaxed);
+        let next = |state: u64| Some((state | 1).wrapping_add(1));
+        let _ = self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
-    /// For how long something has been there; none while there is nothing.
-    pub(crate) fn since(&self) -> Option<Duration> {
-        let first = self.first.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(self.begun.elapsed().saturating_sub(Duration::from_millis(first)))
+    /// What is there, by a number of its own; none while there is nothing.
+    pub(crate) fn what(&self) -> Option<u64> {
+        Some(self.state.load(Ordering::Relaxed)).filter(|state| !state.is_multiple_of(2))
+    }
+}
+
+/// Since which look the same has been there.
+#[derive(Debug, Default)]
+pub(crate) struct Seen(Option<(u64, Instant)>);
+
+impl Seen {
+    /// For how long `what` has been there, as far as looks tell; none while there is nothing.
+    pub(crate) fn look(&mut self, what: Option<u64>, now: Instant) -> Option<Duration> {
+        let same = self.0.filter(|(known, _)| what == Some(*known));
+        self.0 = same.or(what.map(|what| (what, now)));
+        self.0.map(|(_, at)| now.saturating_duration_since(at))
     }
 }
 
@@ -132,10 +139,26 @@ mod tests {
     use super::*;
     use tokio::io::AsyncWriteExt;
 
+    #[test]
+    fn what_is_there_is_told_from_what_came_after_it() {
+        let (heard, mut seen, start) = (Heard::default(), Seen::default(), Instant::now());
+        let second = |n| start + Duration::from_secs(n);
+        assert_eq!(seen.look(heard.what(), second(0)), None);
+        heard.something();
+        heard.something();
+        assert_eq!(seen.look(heard.what(), second(1)), Some(Duration::ZERO));
+        assert_eq!(seen.look(heard.what(), second(4)), Some(Duration::from_secs(3)));
+        heard.nothing();
+        heard.something();
+        assert_eq!(seen.look(heard.what(), second(5)), Some(Duration::ZERO), "it is another");
+        heard.nothing();
+        assert_eq!(seen.look(heard.what(), second(6)), None);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_given_up_and_a_slow_one_is_not() {
         let (ours, mut theirs) = tokio::io::duplex(16);
-        let mut io = Unstalled::new(ours, Duration::from_secs(30), Heard::new());
+        let mut io = Unstalled::new(ours, Duration::from_secs(30), Arc::default());
         let slow = tokio::spawn(async move {
             let mut byte = [0; 4];
             for _ in 0..8 {

@@ -249,6 +249,11 @@ impl Place {
         self.ended = Some((took, ending));
     }
 
+    /// When it was let in.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
     /// Since it was let in.
     pub(crate) fn took(&self) -> Duration {
         self.since.elapsed()

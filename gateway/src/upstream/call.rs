@@ -97,7 +97,7 @@ async fn one(
 ) -> Result<Bytes, CallError> {
     let (ticket, mut place) = tool.enter(call.flags.breakers).await?;
     let start = Instant::now();
-    let asked = tool.asked(ticket, None);
+    let asked = tool.asked(ticket, None, start);
     let answer = timeout_at(deadline, attempt(call, tool, action, faults)).await;
     tool.meter.seconds.observe(start.elapsed().as_secs_f64());
     let answer = answer.unwrap_or(Err(Failure::Late));

@@ -54,7 +54,7 @@ pub(crate) async fn pass(
     let with_http_2 = request.version() == http::Version::HTTP_2;
     let upload = Arc::clone(&request.body().state);
     let request = forwarded(request, target, from);
-    let asked = tool.asked(ticket, Some(Arc::clone(&upload)));
+    let asked = tool.asked(ticket, Some(Arc::clone(&upload)), place.since());
     let answer = timeout(tool.config.timeout, links.ask(request)).await;
     let took = place.took();
     tool.meter.seconds.observe(took.as_secs_f64());

@@ -178,13 +178,14 @@ impl Tool {
         Err(CallError::Busy)
     }
 
-    /// It is asked now.
+    /// It is asked.
     pub(super) fn asked(
         &self,
         ticket: Option<Ticket>,
         upload: Option<Arc<UploadState>>,
+        since: Instant,
     ) -> Asked<'_> {
-        Asked { tool: self, ticket, upload, since: Instant::now(), open: true }
+        Asked { tool: self, ticket, upload, since, open: true }
     }
 
     /// A call ended: counted, and told to the breaker.
