@@ -159,7 +159,10 @@ fn r3_4_an_incident_has_its_cause_with_evidence_and_its_recovery_seconds() {
     let gateway = dir.path().join("gateway.toml");
     write(
         &gateway,
-        format!("[gateway]\nlisten = \"127.0.0.1:0\"\ncontrol = \"127.0.0.1:{port}\"\n"),
+        format!(
+            "[gateway]\nlisten = \"127.0.0.1:0\"\ncontrol = \"127.0.0.1:{port}\"\ndir = {:?}\n",
+            dir.path().join("data")
+        ),
     );
     let config = format!(
         "[[collector.scrape]]\njob = \"gateway\"\ninterval = \"200ms\"\ntargets = [\"127.0.0.1:{port}\"]\n\

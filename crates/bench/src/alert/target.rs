@@ -77,8 +77,9 @@ impl Target {
             FaultKind::Killed => {
                 let config = self.dir.join("gateway.toml");
                 let text = format!(
-                    "[gateway]\nlisten = \"127.0.0.1:0\"\ncontrol = \"{}\"\n",
-                    self.address
+                    "[gateway]\nlisten = \"127.0.0.1:0\"\ncontrol = \"{}\"\ndir = {:?}\n",
+                    self.address,
+                    self.dir.join("gateway")
                 );
                 platform::durable::replace(&config, text.as_bytes())?;
                 let program = std::env::current_exe().map_err(BenchError::task)?;
