@@ -88,7 +88,7 @@ impl Own {
             ),
             rule(
                 "RuleFails",
-                "critical",
+                "warning",
                 "a rule could not be evaluated for over a minute",
                 "rule {{ $labels.rule }} sees nothing: {{ $summary }}",
             ),

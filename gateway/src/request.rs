@@ -99,7 +99,7 @@ impl Drop for InFlight {
 }
 
 /// Under which status a request stands whose client went away before its answer.
-pub(crate) const CLIENT_GONE: u16 = 499;
+const CLIENT_GONE: u16 = 499;
 
 /// Counts a request that is dropped before its answer.
 struct Unanswered<'a> {

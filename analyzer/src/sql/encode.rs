@@ -97,7 +97,7 @@ impl Answer {
             .iter()
             .map(|field| json!({ "name": field.name(), "type": type_name(field.data_type()) }))
             .collect();
-        // Row by row: a tree of all of it would take ten times the memory of the rows.
+        // Row by row: a tree of all of it would take more memory than the rows themselves.
         let mut out = format!("{{\"columns\":{},\"rows\":[", Value::Array(columns)).into_bytes();
         let mut first = true;
         for batch in &self.batches {

@@ -134,7 +134,7 @@ impl What {
     }
 }
 
-/// Points that a line or a trend is made of. With more, each so many-th is taken: it costs seconds otherwise, in which nobody is served.
+/// Points that a line or a trend is made of. With more, each so many-th is taken: while one is made, its thread serves nobody.
 const MOST_POINTS: usize = 10_000;
 
 fn thinned(points: &[(i64, f64)]) -> impl Iterator<Item = &(i64, f64)> {
