@@ -88,7 +88,11 @@ fn daily_profile(first: i64, x: &[f64]) -> [f64; DAY] {
     acc.map(|(n, s)| if n > 0.0 && all > 0.0 { s / n / all } else { 1.0 })
 }
 
-/// Amounts per day since the epoch, days with less than six hours left out.
+/// Hours of a day that must be known before the day says anything about the week: the first hour
+/// may have been watched in part, and alone on its day it would look like a day of less growth.
+const DAY_KNOWN: usize = 6;
+
+/// Amounts per day since the epoch, of days that are known enough.
 fn daily_load(first: i64, x: &[f64], profile: &[f64; DAY]) -> Vec<(i64, f64)> {
     let mut days: Vec<(i64, f64, f64, usize)> = Vec::new();
     for (i, v) in x.iter().enumerate() {
@@ -99,7 +103,7 @@ fn daily_load(first: i64, x: &[f64], profile: &[f64; DAY]) -> Vec<(i64, f64)> {
             _ => days.push((day, *v, p, 1)),
         }
     }
-    days.iter().filter(|d| d.3 >= 6 && d.2 > 0.0).map(|d| (d.0, d.1 / d.2)).collect()
+    days.iter().filter(|d| d.3 >= DAY_KNOWN && d.2 > 0.0).map(|d| (d.0, d.1 / d.2)).collect()
 }
 
 /// The weekly cycle of growth, chosen jointly with a possible bend: an up-step is the end of a
@@ -107,6 +111,10 @@ fn daily_load(first: i64, x: &[f64], profile: &[f64; DAY]) -> Vec<(i64, f64)> {
 fn weekly_growth(run: &Run) -> Week {
     let n = run.y.len();
     let free = fit::season_free(run.first, &run.y, &run.known);
+    let day = |p: &fit::Point| (run.first + p.0 as i64).div_euclid(DAY as i64);
+    let same_day = |a: &fit::Point, b: &fit::Point| day(a) == day(b);
+    let known = free.chunk_by(same_day).filter(|it| it.len() >= DAY_KNOWN);
+    let free: Vec<fit::Point> = known.flatten().copied().collect();
     let mut fitted = Vec::with_capacity(43);
     for (week, prior) in week::hypotheses() {
         let x: Vec<f64> = (0..n).map(|i| by_day(&week, run.first + i as i64)).collect();

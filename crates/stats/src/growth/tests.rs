@@ -66,6 +66,25 @@ fn full_date_is_within_five_percent() {
     }
 }
 
+/// A first hour that was watched for some minutes only must not pass for a day of less growth.
+#[test]
+fn the_minute_at_which_the_history_begins_changes_no_date() {
+    for days in 2..=6 {
+        for begin in (3..7 * DAY_MIN).step_by(25) {
+            let (mut g, mut noise) = (limited(), Noise(9 + begin as u64));
+            for m in 0..days * DAY_MIN {
+                let used = 300.0 + 50.0 * m as f64 / DAY_MIN as f64 + 0.2 * noise.next();
+                g.push((20_780 * DAY_MIN + begin + m) * MINUTE, used, f64::NAN);
+            }
+            let truth = (14 - days) as f64 * 86_400.0;
+            let i = full(&g.forecast().unwrap());
+            let place = format!("{days} days from minute {begin}: {i:?}, not {truth}");
+            assert!((i.mid / truth - 1.0).abs() < 0.02, "{place}");
+            assert!(i.low <= truth && truth <= i.high, "{place}");
+        }
+    }
+}
+
 #[test]
 fn change_of_rate_is_found_and_dated() {
     let change = 6 * DAY_MIN + 300;
