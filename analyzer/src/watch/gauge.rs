@@ -2,10 +2,10 @@
 
 use super::rule::Rule;
 use crate::detect::{Draft, growth, leak, novelty};
-use crate::{AnalyzerConfig, Detect, Severity};
+use crate::{AnalyzerConfig, Detect, Kind, Severity};
 use model::SeriesKey;
 use serde::{Deserialize, Serialize};
-use stats::growth::{Growth, GrowthConfig};
+use stats::growth::{Growth, GrowthConfig, Shown};
 use stats::leak::{Leak, LeakConfig};
 use stats::novelty::{Novelty, NoveltyConfig};
 
@@ -73,14 +73,14 @@ impl Gauge {
         self.leak.as_mut().is_some_and(|leak| leak.restarted(time))
     }
 
-    /// Takes a sample. `rules` come with their limits.
+    /// Takes a sample. `rules` come with their limits. What is over is told as an error.
     pub(crate) fn push<'a>(
         &mut self,
         time: i64,
         value: f64,
         load: f64,
         rules: impl Iterator<Item = (&'a Rule, Option<f64>)>,
-        out: &mut dyn FnMut(Draft),
+        out: &mut dyn FnMut(Result<Draft, Kind>),
     ) {
         self.seen = time;
         let mut done = [false; 3];
@@ -99,23 +99,27 @@ impl Gauge {
                     let Some(leak) = &mut self.leak else { continue };
                     leak.set_limit(limit);
                     if let Some(alarm) = leak.push(time, used, load) {
-                        out(leak::draft(&self.metric, &alarm));
+                        out(Ok(leak::draft(&self.metric, &alarm)));
                     }
                 }
                 Detect::Capacity if first(1, &mut done) => {
                     let Some(growth) = &mut self.growth else { continue };
                     growth.set_limit(limit);
                     (self.used, self.limit) = (used, limit);
-                    if let Some(alarm) = growth.push(time, used, load) {
-                        let mut draft = growth::draft(&self.metric, &alarm);
-                        growth::place(&mut draft, used, limit);
-                        out(draft);
+                    match growth.push(time, used, load) {
+                        Some(Shown::Near(alarm)) => {
+                            let mut draft = growth::draft(&self.metric, &alarm);
+                            growth::place(&mut draft, used, limit);
+                            out(Ok(draft));
+                        }
+                        Some(Shown::Over) => out(Err(Kind::Capacity)),
+                        None => {}
                     }
                 }
                 Detect::Novelty if first(2, &mut done) => {
                     let Some(novelty) = &mut self.novelty else { continue };
                     if let Some(alarm) = novelty.push(time, used).alarm {
-                        out(novelty::draft(&self.metric, &alarm));
+                        out(Ok(novelty::draft(&self.metric, &alarm)));
                     }
                 }
                 _ => {}

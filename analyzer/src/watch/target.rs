@@ -412,12 +412,17 @@ impl Target {
             .collect();
         let (labels, changes, said) = (&self.labels, &self.changes, &mut look.said);
         let rules = rules.iter().copied().zip(limits);
-        gauge.push(event.time, event.value, load, rules, &mut |draft| {
-            // The sample that brought it is in what gives the numbers again.
-            let draft = Draft { at: event.time, ..draft };
+        gauge.push(event.time, event.value, load, rules, &mut |outcome| {
             let subject = Subject::new(&key.metric, &key.labels);
-            let (target, changes) = (labels.clone(), changes.about(draft.since));
-            said.push(Said::Found(Box::new(Found { draft, subject, target, changes })));
+            said.push(match outcome {
+                Ok(draft) => {
+                    // The sample that brought it is in what gives the numbers again.
+                    let draft = Draft { at: event.time, ..draft };
+                    let (target, changes) = (labels.clone(), changes.about(draft.since));
+                    Said::Found(Box::new(Found { draft, subject, target, changes }))
+                }
+                Err(kind) => Said::Ended { kind, subject, at: event.time },
+            });
         });
     }
 

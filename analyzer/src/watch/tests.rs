@@ -430,3 +430,30 @@ fn a_scrape_that_is_pushed_in_parts_is_taken_whole() {
     };
     assert!(run(true) == run(false));
 }
+
+#[test]
+fn a_disk_of_which_room_was_made_fills_no_longer() {
+    let given = Given::new();
+    let (first, step) = (-7 * DAY / 1000, 300);
+    let mut watch = Watch::new(config(), given.start + first * 1000);
+    let disk = [("job", "node"), ("instance", "host"), ("mountpoint", "/")];
+    let (mut said, mut freed) = (Vec::new(), 0.0);
+    for second in (first..0).step_by(step) {
+        let day = (second - first) as f64 / 86_400.0;
+        if day > 5.0 {
+            freed = 70e9;
+        }
+        given.put(second, "node_filesystem_size_bytes", &disk, 100e9);
+        given.put(second, "node_filesystem_avail_bytes", &disk, 40e9 - 6e9 * day + freed);
+        if second % (6 * 3600) == 0 {
+            said.extend(given.look(&mut watch, second));
+        }
+    }
+    let [Said::Found(found), Said::Ended { kind: Kind::Capacity, subject, at }] = &said[..] else {
+        panic!("{said:#?}")
+    };
+    assert_eq!((found.draft.kind, found.draft.severity), (Kind::Capacity, Severity::Ticket));
+    assert_eq!(*subject, found.subject);
+    let after = (at - given.start - first * 1000) as f64 / DAY as f64 - 5.0;
+    assert!((0.0..0.4).contains(&after), "{after} days after");
+}

@@ -3,7 +3,7 @@
 use super::read::Series;
 use stats::baseline::{Baseline, BaselineConfig, Kind};
 use stats::cost::{Cost, CostConfig};
-use stats::growth::{Growth, GrowthConfig};
+use stats::growth::{Growth, GrowthConfig, Shown};
 use stats::leak::{Leak, LeakConfig};
 use stats::novelty::{Novelty, NoveltyConfig};
 use stats::saturation::{Saturation, SaturationConfig};
@@ -189,7 +189,7 @@ fn capacity(series: &Series, out: &mut Outcome) {
         Some([reach.mid, reach.low, reach.high])
     };
     for (time, value, load) in rows(series) {
-        if let Some(alarm) = growth.push(time, value, load) {
+        if let Some(Shown::Near(alarm)) = growth.push(time, value, load) {
             let rate = alarm.forecast.rate_per_day;
             out.alarms.push(Alarm {
                 detector: "capacity",

@@ -16,6 +16,8 @@
 //! load, when known, is a rate per second (any unit) of what writes the resource.
 //!
 //! Jumps of level (a big copy, a clean-up) are taken out when they are sudden, lasting and rare.
+//! What was raised is over when the limit has been out of reach for six hours: of 120 fillings in
+//! nine days without load, with saws and noise, 11 were called over too soon; with three hours 44.
 //!
 //! Cost: a push 0.05 us; at the end of an hour in which the limit can be near (every sixth hour
 //! until the last day), a fit of 40 us with load, 200 us without: 0.15 and 0.45 us a sample of a
@@ -68,6 +70,11 @@ const SURGE_H: usize = 4;
 const RECORD: f64 = 2.0;
 /// An alarm is repeated after this time if it is still true.
 const HOLD_MS: i64 = 7 * 24 * HOUR_MS;
+/// What was raised is over when for so many hours the limit was this many times further away than
+/// a ticket asks for, or not in sight, and less than this share of the resource was used.
+const CLEAR_H: u8 = 6;
+const CLEAR: f64 = 1.5;
+const FULL: f64 = 0.95;
 /// Shares of the limit that are projected.
 pub const FRACTIONS: [f64; 4] = [0.7, 0.8, 0.9, 1.0];
 
@@ -147,6 +154,15 @@ pub struct GrowthAlarm {
     pub forecast: GrowthForecast,
 }
 
+/// What a sample shows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shown {
+    /// The limit comes near.
+    Near(Box<GrowthAlarm>),
+    /// The limit that came near does so no longer.
+    Over,
+}
+
 /// Sums of the hour that is not over yet.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Bin {
@@ -174,6 +190,8 @@ pub struct Growth {
     /// Until when the same severity stays silent, unless it stops being true.
     ticket_held_ms: Option<i64>,
     page_held_ms: Option<i64>,
+    /// Hours for which what was raised has not been true.
+    clear_h: u8,
 }
 
 impl Growth {
@@ -190,6 +208,7 @@ impl Growth {
             last_ms: None,
             ticket_held_ms: None,
             page_held_ms: None,
+            clear_h: 0,
         }
     }
 
@@ -203,13 +222,13 @@ impl Growth {
     }
 
     /// Takes a sample; `load` is NaN when unknown.
-    pub fn push(&mut self, time_ms: i64, value: f64, load: f64) -> Option<GrowthAlarm> {
+    pub fn push(&mut self, time_ms: i64, value: f64, load: f64) -> Option<Shown> {
         let usable = value.is_finite() && value.abs() < LARGEST;
         if !usable || self.last_ms.is_some_and(|t| time_ms <= t) {
             return None;
         }
         let hour = time_ms.div_euclid(HOUR_MS);
-        let mut alarm = None;
+        let mut shown = None;
         if self.last_ms.is_none() {
             self.bin = Bin { hour, ..Bin::default() };
             self.first_hour = hour;
@@ -217,10 +236,10 @@ impl Growth {
             self.finish_bin(hour);
             // The forecast is of this sample's time: asked for after it, it is the same.
             self.last_ms = Some(time_ms);
-            alarm = self.judge(time_ms);
+            shown = self.judge(time_ms);
         }
-        if self.surge.push(time_ms, value) && alarm.is_none() {
-            alarm = self.judge_surge(time_ms);
+        if self.surge.push(time_ms, value) && shown.is_none() {
+            shown = self.judge_surge(time_ms).map(|it| Shown::Near(Box::new(it)));
         }
         self.last_ms = Some(time_ms);
         self.bin.sum += value;
@@ -230,7 +249,7 @@ impl Growth {
             self.bin.load_sum += load;
             self.bin.load_n += 1;
         }
-        alarm
+        shown
     }
 
     fn finish_bin(&mut self, next_hour: i64) {
@@ -340,15 +359,16 @@ impl Growth {
         [12, 24, 72].iter().filter_map(|&h| back(h)).filter(|v| v.is_finite()).reduce(f64::max)
     }
 
-    /// Decides at the end of an hour. The model is fitted only when the limit can be near.
-    fn judge(&mut self, time_ms: i64) -> Option<GrowthAlarm> {
+    /// Decides at the end of an hour. The model is fitted only when the limit can be near or was.
+    fn judge(&mut self, time_ms: i64) -> Option<Shown> {
         let limit = self.limit()?;
         let last = known_or_nan(*self.values.back()?);
         let steepest = self.steepest()?;
         let soon_h = (limit - last) / (BOUND * steepest).max(1e-300);
         let far = soon_h * 3600.0 > self.config.ticket_within_s;
         let turn = self.bin.hour.rem_euclid(SLOW_H) == 0;
-        if !last.is_finite() || far || (soon_h > 24.0 && !turn) {
+        let raised = self.ticket_held_ms.is_some() || self.page_held_ms.is_some();
+        if !last.is_finite() || (!raised && (far || (soon_h > 24.0 && !turn))) {
             return None;
         }
         let run = self.run()?;
@@ -356,7 +376,13 @@ impl Growth {
             return None;
         }
         let model = Model::learn(&run)?;
-        let within = seconds(&model, limit, Z80, 0.0)?;
+        let within = seconds(&model, limit, Z80, 0.0);
+        let clear_s = CLEAR * self.config.ticket_within_s;
+        if raised && last < FULL * limit && within.is_none_or(|it| it.low > clear_s) {
+            return self.cleared();
+        }
+        self.clear_h = 0;
+        let within = within?;
         let must_h = (within.mid / 7200.0).clamp(PERSISTS_H, 2.0 * PERSISTS_H);
         let persists = model.seen_h >= must_h && Z90 * model.rate_sd() < model.fit.rate;
         if !persists || !model.goes_on() {
@@ -373,7 +399,17 @@ impl Growth {
             return None;
         }
         let forecast = self.describe(&run, &model);
-        Some(self.raise(time_ms, severity, forecast))
+        Some(Shown::Near(Box::new(self.raise(time_ms, severity, forecast))))
+    }
+
+    /// Another hour in which what was raised is not true.
+    fn cleared(&mut self) -> Option<Shown> {
+        self.clear_h += 1;
+        if self.clear_h < CLEAR_H {
+            return None;
+        }
+        (self.clear_h, self.ticket_held_ms, self.page_held_ms) = (0, None, None);
+        Some(Shown::Over)
     }
 
     /// Decides at the end of five minutes, for what fills within hours.
@@ -400,6 +436,7 @@ impl Growth {
 
     fn raise(&mut self, time_ms: i64, severity: Severity, forecast: GrowthForecast) -> GrowthAlarm {
         let until = Some(time_ms.saturating_add(HOLD_MS));
+        self.clear_h = 0;
         match severity {
             Severity::Page => self.page_held_ms = until,
             Severity::Ticket => self.ticket_held_ms = until,

@@ -35,7 +35,8 @@ fn disk(minutes: i64, per_day: impl Fn(i64) -> f64) -> Vec<(i64, f64, f64)> {
 
 fn feed(g: &mut Growth, rows: &[(i64, f64, f64)], with_load: bool) -> Vec<GrowthAlarm> {
     let load = |l: f64| if with_load { l } else { f64::NAN };
-    rows.iter().filter_map(|r| g.push(r.0, r.1, load(r.2))).collect()
+    let shown = rows.iter().filter_map(|r| g.push(r.0, r.1, load(r.2)));
+    shown.filter_map(|it| if let Shown::Near(alarm) = it { Some(*alarm) } else { None }).collect()
 }
 
 fn limited() -> Growth {
@@ -133,6 +134,42 @@ fn filling_disk_gets_a_ticket_and_then_a_page() {
     assert!((5 * 24..9 * 24).contains(&left_h(Severity::Ticket)));
     assert!((1..8).contains(&left_h(Severity::Page)));
     assert!(alarms.len() <= 3);
+}
+
+#[test]
+fn room_that_is_made_ends_it_and_the_next_filling_is_told_anew() {
+    let rows = disk(40 * DAY_MIN, |_| 60.0);
+    for with_load in [true, false] {
+        let (mut g, mut freed, mut free_at) = (limited(), 0.0, i64::MAX);
+        let (mut over, mut tickets) = (Vec::new(), Vec::new());
+        for &(time, used, load) in &rows {
+            freed = if time >= free_at { 500.0 } else { freed };
+            let load = if with_load { load } else { f64::NAN };
+            match g.push(time, used - freed, load) {
+                Some(Shown::Over) => over.push(time),
+                Some(Shown::Near(alarm)) if alarm.severity == Severity::Ticket => {
+                    free_at = free_at.min(time + 30 * HOUR_MS);
+                    tickets.push((time, used - freed));
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(over.len(), 1, "{tickets:?}");
+        assert!((1..=7).contains(&((over[0] - free_at) / HOUR_MS)), "{over:?} after {free_at}");
+        let again = tickets.iter().find(|it| it.0 > over[0]).unwrap();
+        assert!((500.0..700.0).contains(&again.1), "{again:?}");
+    }
+}
+
+#[test]
+fn what_fills_on_or_stays_full_is_not_over() {
+    for per_day in [20.0, 60.0] {
+        let mut g = limited();
+        for (time, used, _) in disk(60 * DAY_MIN, |_| per_day) {
+            let shown = g.push(time, used.min(999.0), f64::NAN);
+            assert_ne!(shown, Some(Shown::Over), "{used}");
+        }
+    }
 }
 
 #[test]
