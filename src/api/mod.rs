@@ -5,10 +5,11 @@
 //! - `access`: tokens, roles, and pages of others; `findings`: what detectors found, and what people say of it
 //! - `query`: SQL in, rows out; `push`: remote-write in; `targets`: what is scraped and how it is
 //! - `health`: `/live`, `/ready`, `/health`, `/metrics`; `page.html`: the page for people
-//! - `connections`: how many, and for how long; `error`: failures as status codes and bodies, in one place
+//! - `connections`: how many, and for how long; `body`: whole before its handler; `error`: failures as status codes and bodies, in one place
 
 mod access;
 mod alerts;
+mod body;
 mod chaos;
 mod connections;
 mod error;
@@ -69,9 +70,8 @@ pub(crate) async fn serve(
     config: &ApiConfig,
     stop: Stop,
 ) -> std::io::Result<()> {
+    let most: body::Limit = (config.max_body_size.as_usize(), "api.max_body_size");
     let guarded = Router::new()
-        .route("/api/v1/write", post(push::remote_write))
-        .route("/api/v1/import", post(push::import))
         .route("/api/v1/sql", post(query::sql))
         .route("/api/v1/targets", get(targets::targets))
         .route("/api/v1/forecasts", get(query::capacity))
@@ -93,6 +93,11 @@ pub(crate) async fn serve(
         .route("/api/v1/chaos", get(chaos::list).post(chaos::run))
         .route("/api/v1/chaos/{id}", get(chaos::one).delete(chaos::end))
         .route("/metrics", get(health::metrics))
+        .layer(middleware::from_fn_with_state(most, body::whole))
+        // These take their turn before they read.
+        .route("/api/v1/write", post(push::remote_write))
+        .route("/api/v1/import", post(push::import))
+        .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(api.clone(), access::authenticate));
     let router = Router::new()
         .merge(guarded)
@@ -105,7 +110,6 @@ pub(crate) async fn serve(
         .fallback(async || {
             error::problem(StatusCode::NOT_FOUND, "nothing here; the page at / has links")
         })
-        .layer(DefaultBodyLimit::max(config.max_body_size.as_usize()))
         .with_state(api);
     connections::serve(listener, router, stop).await;
     Ok(())

@@ -1,18 +1,13 @@
 //! Remote-write in.
 
-use super::{Api, error};
-use axum::body::to_bytes;
+use super::{Api, body, error};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use collector::PushError;
-use std::time::Duration;
 
 /// Seconds after which a sender that was turned away should come again.
 const RETRY_AFTER: &str = "1";
-
-/// For a request's body to arrive.
-const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// `POST /api/v1/write`, Prometheus Remote-Write 1.0. Answered with 204 when durable.
 pub(crate) async fn remote_write(State(api): State<Api>, request: Request) -> Response {
@@ -32,17 +27,9 @@ async fn take(api: Api, request: Request, history: bool) -> Response {
     }
     // The turn comes first: a body in memory is one of a few, however many send at once.
     let turn = api.remote_write.turn().await;
-    let reading = to_bytes(request.into_body(), api.max_push);
-    let body = match tokio::time::timeout(READ_WITHIN, reading).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(cause)) => {
-            let text = format!("the body is over api.max_push_size or broke off: {cause}");
-            return error::problem(StatusCode::PAYLOAD_TOO_LARGE, &text);
-        }
-        Err(_) => {
-            let text = format!("the body did not arrive within {READ_WITHIN:?}");
-            return error::problem(StatusCode::REQUEST_TIMEOUT, &text);
-        }
+    let body = match body::read(request.into_body(), (api.max_push, "api.max_push_size")).await {
+        Ok(body) => body,
+        Err(refused) => return *refused,
     };
     let taken = match history {
         false => api.remote_write.take(turn, body).await,

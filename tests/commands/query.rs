@@ -2,6 +2,9 @@
 
 use crate::harness::page::{PageServer, ok};
 use crate::harness::program::{Monitor, NO_HOST, data, job, run, write};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
 use tempfile::TempDir;
 
 fn text(bytes: Vec<u8>) -> String {
@@ -152,4 +155,27 @@ fn with_a_token_only_those_who_send_it_may_ask() {
     let taken =
         run(&["query", "--url", &url, "--token-file", token.to_str().unwrap(), "SELECT 1"], "");
     assert!(taken.status.success(), "{}", text(taken.stderr));
+}
+
+#[test]
+fn a_body_that_does_not_come_or_is_too_long_is_refused_with_the_reason() {
+    let dir = TempDir::new().unwrap();
+    let monitor = Monitor::start(dir.path(), NO_HOST);
+    let answer = |length: usize, body: &str| {
+        let mut socket = TcpStream::connect(&monitor.address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let head =
+            format!("POST /api/v1/sql HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}");
+        write!(socket, "{head}\r\nconnection: close\r\n\r\n{body}").unwrap();
+        let mut said = String::new();
+        socket.read_to_string(&mut said).unwrap();
+        said
+    };
+    let late = answer(100, "{\"query\"");
+    assert!(
+        late.starts_with("HTTP/1.1 408 ") && late.contains("did not arrive within 10s"),
+        "{late}"
+    );
+    let long = answer(2_000_000, "");
+    assert!(long.starts_with("HTTP/1.1 413 ") && long.contains("api.max_body_size"), "{long}");
 }
