@@ -5,7 +5,7 @@ use crate::access::policy::{Policies, Wish};
 use crate::access::quota::Quotas;
 use crate::access::token::{Claims, Signer};
 use crate::admit::overload::Overload;
-use crate::api;
+use crate::api::{self, call::Served};
 use crate::body::Body;
 use crate::cache::flight::Flights;
 use crate::cache::second::Second;
@@ -62,7 +62,7 @@ pub(crate) struct DataPlane {
     pub(crate) cache: Arc<Cache>,
     pub(crate) second: Option<Arc<Second>>,
     pub(crate) orders: Orders,
-    pub(crate) flights: Flights<Result<Bytes, CallError>>,
+    pub(crate) flights: Flights<Result<Served, CallError>>,
     pub(crate) settings: Arc<ArcSwap<Settings>>,
     pub(crate) faults: Arc<Faults>,
     /// For those who manage agents and policies, and those who administer the gateway.

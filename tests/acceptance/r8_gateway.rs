@@ -103,9 +103,12 @@ fn r8_1_what_redis_holds_serves_a_second_gateway() {
     let call = |gateway: &Gateway| {
         let answer = ask(&gateway.data, "POST", "/t/live/get", "", "{\"n\":1}").unwrap();
         assert!(answer.status == 200 && answer.json()["data"]["live"] == true, "{answer:?}");
+        (answer.header("x-cache").unwrap().to_owned(), answer.header("age").unwrap().to_owned())
     };
-    call(&one);
-    call(&two);
+    assert_eq!(call(&one), ("MISS".to_owned(), "0".to_owned()));
+    wait_for("an answer of some age", || (call(&one).1 != "0").then_some(()));
+    let (from, age) = call(&two);
+    assert!(from == "HIT" && age != "0", "{from}, {age} s old");
     assert_eq!((upstream.asked(), two.metric("gateway_cache_total{result=\"second\"")), (1, 1.0));
 }
 

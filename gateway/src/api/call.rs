@@ -161,7 +161,8 @@ async fn granted(
 }
 
 /// An answer and where it is from.
-struct Served {
+#[derive(Clone, Debug)]
+pub(crate) struct Served {
     body: Bytes,
     from: &'static str,
     age: Duration,
@@ -208,11 +209,11 @@ async fn through_cache(
     };
     let (answer, ours) = plane.flights.join(key, || asking).await;
     match answer.unwrap_or_else(|| Err(CallError::Failed("the call broke off".to_owned()))) {
-        Ok(body) => {
+        Ok(served) => {
             if !ours {
                 tool.meter.joined.inc();
             }
-            Ok(Served::new(body, "MISS"))
+            Ok(served)
         }
         Err(error) => match found.filter(|_| error.is_of_the_tool()) {
             Some(found) => {
@@ -265,14 +266,15 @@ async fn ask(
     key: &str,
     ages: crate::cache::store::Ages,
     ahead: bool,
-) -> Result<Bytes, CallError> {
+) -> Result<Served, CallError> {
     let tool = Arc::clone(&call.tool);
     if let Some(second) = plane.second.as_ref().filter(|_| !ahead)
         && let Some((body, left)) = second.get(key).await
     {
         tool.meter.second.inc();
-        plane.cache.put_aged(key, body.clone(), ages, ages.fresh.saturating_sub(left));
-        return Ok(body);
+        let age = ages.fresh.saturating_sub(left);
+        plane.cache.put_aged(key, body.clone(), ages, age);
+        return Ok(Served { body, from: "HIT", age });
     }
     if !ahead {
         tool.meter.miss.inc();
@@ -284,7 +286,7 @@ async fn ask(
     {
         second.put(key, &body, ages.fresh).await;
     }
-    Ok(body)
+    Ok(Served::new(body, "MISS"))
 }
 
 /// `{success, data, metadata}`; the data as the tool gave it.

@@ -24,8 +24,8 @@ const DRAINS: usize = 16;
 /// A record waits for others no longer than this.
 const WAIT: Duration = Duration::from_millis(100);
 
-/// Bytes of a record in the journal, rather too many.
-const ROUGHLY: u64 = 512;
+/// Bytes of a record in the journal at most, with 500 characters of detail.
+const LONGEST: u64 = 4_096;
 /// While the database writes, the queue is looked at so often.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -198,7 +198,7 @@ impl Sink {
         }
         // Only where there is room: in the queue they wait for the database.
         let held = self.counts.journal_bytes.load(Ordering::Relaxed);
-        let room = usize::try_from(self.max_journal.saturating_sub(held) / ROUGHLY);
+        let room = usize::try_from(self.max_journal.saturating_sub(held) / LONGEST);
         let most = room.unwrap_or(BATCH).min(BATCH);
         if most == 0 {
             return;

@@ -104,10 +104,15 @@ impl Directory {
         let read = self.clock.now();
         let changed = self.policies.load().policies.all() != policies;
         if changed || !self.file.exists() || self.disk_is_old(read) {
-            let text = serde_json::to_vec(&OnDisk { read, policies: policies.clone() });
-            if let Err(error) = durable::replace(&self.file, &text.unwrap_or_default()) {
-                warn!(%error, "the policies could not be kept on disk for a start without the database");
-            }
+            let (file, on_disk) = (self.file.clone(), OnDisk { read, policies: policies.clone() });
+            // A disk may take its time, and others are served on this thread.
+            let keep = tokio::task::spawn_blocking(move || {
+                let text = serde_json::to_vec(&on_disk).unwrap_or_default();
+                if let Err(error) = durable::replace(&file, &text) {
+                    warn!(%error, "the policies could not be kept on disk for a start without the database");
+                }
+            });
+            let _ = keep.await;
         }
         if changed {
             info!(policies = policies.len(), "policies read");
