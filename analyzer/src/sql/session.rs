@@ -3,6 +3,7 @@
 use super::call::{self, CallTable};
 use super::catalog::SnapshotCatalog;
 use super::given::Given;
+use super::workers::Workers;
 use super::{direct, functions};
 use crate::forecast::capacity::{self, Capacity};
 use crate::watch::replay::{Question, replay};
@@ -43,6 +44,7 @@ struct Shared {
     /// What every query begins with; large, so it is never copied but to run one.
     base: SessionState,
     running: Arc<Semaphore>,
+    workers: Workers,
 }
 
 impl std::fmt::Debug for Query {
@@ -96,7 +98,9 @@ impl Query {
     ) -> Result<Self, QueryError> {
         let running = Arc::new(Semaphore::new(config.concurrency));
         let base = base_state(&config)?;
-        let shared = Shared { config, reader, analyzer, findings, forecasts, given, base, running };
+        let workers = Workers::new()?;
+        let shared =
+            Shared { config, reader, analyzer, findings, forecasts, given, base, running, workers };
         Ok(Self(Arc::new(shared)))
     }
 
@@ -109,12 +113,18 @@ impl Query {
         let limit = self.0.config.timeout;
         let params = params.iter().map(parameter).collect::<Result<Vec<_>, _>>()?;
         let whole = async {
-            let _turn = self.0.running.acquire().await;
+            let turn = Arc::clone(&self.0.running).acquire_owned().await;
             let statement = self.parse(sql)?;
             if let Some(answer) = self.directly(&statement, &params).await? {
                 return Ok(answer);
             }
-            self.run_planned(statement, params).await
+            let own = self.clone();
+            let planned = async move {
+                // Held until the work ends, also when nobody waits for it any more.
+                let _turn = turn;
+                own.run_planned(statement, params).await
+            };
+            self.0.workers.run(planned).await
         };
         tokio::time::timeout(limit, whole).await.map_err(|_| QueryError::Timeout(limit))?
     }

@@ -1,4 +1,5 @@
-use crate::{Format, Query, QueryConfig, QueryError};
+use crate::sql::given::{Column, Given};
+use crate::{AnalyzerConfig, Findings, Forecasts, Format, Query, QueryConfig, QueryError};
 use model::{Bytes, Labels, SeriesKey, Timestamp};
 use runtime::Clock;
 use std::time::Duration;
@@ -152,4 +153,36 @@ async fn schemas_show_the_last_samples_and_the_rollups_and_tables_tell_of_the_st
     assert!(told.contains("rollup_5m has nothing of c"), "{told}");
     let told = query.run("SELECT * FROM rollup_5m.d", &[]).await.unwrap_err().to_string();
     assert!(told.contains("no metric or table is named d"), "{told}");
+}
+
+/// On one thread: whatever held it up would hold up the test.
+#[tokio::test]
+async fn a_query_that_works_without_a_pause_holds_nobody_up_and_is_over_in_time() {
+    let (store, _dir) = filled();
+    let (tell, told) = std::sync::mpsc::channel::<()>();
+    let told = std::sync::Mutex::new(told);
+    let slow = Given::new(&["slow"], move |_| {
+        told.lock().unwrap().recv().ok();
+        Some(vec![("a".to_owned(), Column::Numbers(vec![Some(1.0)]))])
+    });
+    let query = |timeout| {
+        let config = QueryConfig { timeout, concurrency: 1, ..QueryConfig::default() };
+        let analyzer = AnalyzerConfig::default();
+        let own = (Findings::in_memory(&analyzer), Forecasts::in_memory());
+        Query::with_findings(config, store.reader.clone(), analyzer, own, slow.clone()).unwrap()
+    };
+    let patient = query(Duration::from_secs(60));
+    let (rows, ()) = tokio::join!(csv(&patient, "SELECT a FROM slow"), async {
+        tell.send(()).unwrap();
+    });
+    assert_eq!(rows.unwrap(), "a\n1.0\n");
+
+    // It is answered in time, and keeps its turn until it really ends.
+    let hasty = query(Duration::from_millis(50));
+    for sql in ["SELECT a FROM slow", "SELECT 1"] {
+        let error = csv(&hasty, sql).await.unwrap_err();
+        assert!(matches!(error, QueryError::Timeout(_)), "{sql}: {error}");
+    }
+    tell.send(()).unwrap();
+    while csv(&hasty, "SELECT 1").await.is_err() {}
 }
