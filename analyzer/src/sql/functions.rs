@@ -9,6 +9,7 @@
 //! The aggregates take the points of one series in any order. Points of several series in one group are a
 //! mistake that would give a wrong number, so a time that comes twice is an error that says what to do.
 
+use super::wanted::Wanted;
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, TimestampMillisecondArray};
 use arrow::datatypes::{
     DataType, Field, FieldRef, Float64Type, TimeUnit, TimestampMillisecondType,
@@ -23,14 +24,18 @@ use datafusion::logical_expr::{
 };
 use datafusion::prelude::SessionContext;
 use stats::slope::{self, Slope, Trend};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Adds all of them to a session.
 pub(crate) fn register(context: &SessionContext) {
-    for what in What::ALL {
-        context.register_udaf(AggregateUDF::from(OverTime::new(what)));
-    }
     context.register_udf(date_bin().as_ref().clone().with_aliases(["time_bucket"]));
+}
+
+/// The aggregates, as they are for one query.
+pub(crate) fn aggregates(wanted: &Wanted) -> impl Iterator<Item = Arc<AggregateUDF>> {
+    let each = |what| AggregateUDF::from(OverTime::new(what, wanted.clone()));
+    What::ALL.into_iter().map(move |what| Arc::new(each(what)))
 }
 
 /// What is made of the points.
@@ -165,15 +170,30 @@ fn time_type() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug)]
 struct OverTime {
     what: What,
     signature: Signature,
+    wanted: Wanted,
 }
 
 impl OverTime {
-    fn new(what: What) -> Self {
-        Self { what, signature: Signature::user_defined(Volatility::Immutable) }
+    fn new(what: What, wanted: Wanted) -> Self {
+        Self { what, signature: Signature::user_defined(Volatility::Immutable), wanted }
+    }
+}
+
+impl PartialEq for OverTime {
+    fn eq(&self, other: &Self) -> bool {
+        self.what == other.what
+    }
+}
+
+impl Eq for OverTime {}
+
+impl Hash for OverTime {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.what.hash(state);
     }
 }
 
@@ -212,7 +232,8 @@ impl AggregateUDFImpl for OverTime {
     }
 
     fn accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>, DataFusionError> {
-        Ok(Box::new(Points { what: self.what, points: Vec::new(), limit: None }))
+        let wanted = self.wanted.clone();
+        Ok(Box::new(Points { what: self.what, points: Vec::new(), limit: None, wanted }))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -234,6 +255,7 @@ struct Points {
     what: What,
     points: Vec<(i64, f64)>,
     limit: Option<f64>,
+    wanted: Wanted,
 }
 
 impl Points {
@@ -277,6 +299,7 @@ impl Accumulator for Points {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue, DataFusionError> {
+        self.wanted.ask()?;
         self.points.sort_by_key(|(time, _)| *time);
         let mixed = self.points.iter().zip(self.points.iter().skip(1)).any(|(a, b)| a.0 == b.0);
         if mixed && self.what != What::Last {
@@ -332,6 +355,20 @@ mod tests {
         assert!(thinned(&points).count() <= MOST_POINTS);
         assert_eq!(What::TheilSen(End::Middle).of(&points, None), Some(3.0));
         assert_eq!(thinned(&points[..MOST_POINTS]).count(), MOST_POINTS);
+    }
+
+    #[test]
+    fn an_aggregate_is_not_worked_out_when_nobody_waits() {
+        let wanted = Wanted::default();
+        let mut last = Points {
+            what: What::Last,
+            points: vec![(0, 1.0)],
+            limit: None,
+            wanted: wanted.clone(),
+        };
+        assert_eq!(last.evaluate().unwrap(), ScalarValue::Float64(Some(1.0)));
+        drop(wanted.waiting());
+        assert!(last.evaluate().is_err());
     }
 
     #[test]

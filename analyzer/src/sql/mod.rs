@@ -13,6 +13,7 @@ mod pushdown;
 mod scan;
 pub(crate) mod session;
 pub(crate) mod table;
+mod wanted;
 mod workers;
 
 #[cfg(test)]

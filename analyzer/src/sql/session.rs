@@ -3,6 +3,7 @@
 use super::call::{self, CallTable};
 use super::catalog::SnapshotCatalog;
 use super::given::Given;
+use super::wanted::Wanted;
 use super::workers::Workers;
 use super::{direct, functions};
 use crate::forecast::capacity::{self, Capacity};
@@ -19,6 +20,8 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::registry::FunctionRegistry;
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use futures_util::StreamExt;
@@ -118,11 +121,12 @@ impl Query {
             if let Some(answer) = self.directly(&statement, &params).await? {
                 return Ok(answer);
             }
-            let own = self.clone();
+            let (own, wanted) = (self.clone(), Wanted::default());
+            let _waiting = wanted.waiting();
             let planned = async move {
                 // Held until the work ends, also when nobody waits for it any more.
                 let _turn = turn;
-                own.run_planned(statement, params).await
+                own.run_planned(statement, params, wanted).await
             };
             self.0.workers.run(planned).await
         };
@@ -199,11 +203,12 @@ impl Query {
         &self,
         mut statement: Statement,
         params: Vec<ScalarValue>,
+        wanted: Wanted,
     ) -> Result<Answer, QueryError> {
         let calls = self.calls(&mut statement, &params)?;
-        let frame =
-            self.plan(statement, params, calls).await.map_err(|error| self.explain(error))?;
-        self.collect(frame).await
+        let frame = self.plan(statement, params, calls, &wanted).await;
+        let frame = frame.map_err(|error| self.explain(error))?;
+        self.collect(frame, &wanted).await
     }
 
     /// The calls of table functions in a statement, as tables that are ready to be read.
@@ -227,6 +232,7 @@ impl Query {
         statement: Statement,
         params: Vec<ScalarValue>,
         calls: Vec<(String, Arc<CallTable>)>,
+        wanted: &Wanted,
     ) -> Result<DataFrame, DataFusionError> {
         let references = self.0.base.resolve_table_references(&statement)?;
         let Shared { reader, findings, forecasts, given, .. } = &*self.0;
@@ -234,6 +240,9 @@ impl Query {
             SnapshotCatalog::new(reader, (findings, forecasts, given), &references, calls);
         let mut state = self.0.base.clone();
         state.register_catalog_list(Arc::new(catalog));
+        for aggregate in functions::aggregates(wanted) {
+            state.register_udaf(aggregate)?;
+        }
         let plan = state.statement_to_plan(statement).await?;
         let read_only = SQLOptions::new()
             .with_allow_ddl(false)
@@ -244,11 +253,12 @@ impl Query {
         SessionContext::new_with_state(state).execute_logical_plan(plan).await
     }
 
-    async fn collect(&self, frame: DataFrame) -> Result<Answer, QueryError> {
-        let context = frame.task_ctx();
+    async fn collect(&self, frame: DataFrame, wanted: &Wanted) -> Result<Answer, QueryError> {
+        let context = Arc::new(frame.task_ctx());
         let mut counter = RecordBatchMemoryCounter::new();
         let held = MemoryConsumer::new("answer").register(context.memory_pool());
-        let mut stream = frame.execute_stream().await?;
+        let plan = wanted.watch(frame.create_physical_plan().await?)?;
+        let mut stream = execute_stream(plan, context)?;
         let schema = stream.schema();
         let mut batches = Vec::new();
         let mut rows = 0;

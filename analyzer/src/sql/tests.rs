@@ -186,3 +186,34 @@ async fn a_query_that_works_without_a_pause_holds_nobody_up_and_is_over_in_time(
     tell.send(()).unwrap();
     while csv(&hasty, "SELECT 1").await.is_err() {}
 }
+
+/// Each of these works for minutes and more, and asks nobody by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_nobody_waits_for_ends_wherever_it_is() {
+    let (store, _dir) = filled();
+    let many = Given::new(&["many"], |_| {
+        let all = 0..200_000_i64;
+        let numbers = |of: fn(i64) -> f64| Column::Numbers(all.clone().map(of).map(Some).collect());
+        let columns = [("n", numbers(|n| n as f64)), ("same", numbers(|_| 1.0))];
+        Some(columns.map(|(name, column)| (name.to_owned(), column)).into())
+    });
+    let config = QueryConfig {
+        timeout: Duration::from_millis(300),
+        concurrency: 1,
+        ..QueryConfig::default()
+    };
+    let analyzer = AnalyzerConfig::default();
+    let own = (Findings::in_memory(&analyzer), Forecasts::in_memory());
+    let query = Query::with_findings(config, store.reader.clone(), analyzer, own, many).unwrap();
+    for sql in [
+        "SELECT max(a.n + b.n) FROM many a CROSS JOIN many b",
+        "SELECT count(*) FROM many a JOIN many b ON a.n < b.n",
+        "SELECT count(*) FROM many a JOIN many b ON a.n - b.n > 1e9",
+        "SELECT count(*) FROM many a JOIN many b ON a.same = b.same AND a.n + b.n < 0",
+    ] {
+        let error = csv(&query, sql).await.unwrap_err();
+        assert!(matches!(error, QueryError::Timeout(_)), "{sql}: {error}");
+        let free = async { while csv(&query, "SELECT 1").await.is_err() {} };
+        tokio::time::timeout(Duration::from_secs(60), free).await.expect(sql);
+    }
+}

@@ -1,5 +1,6 @@
 use crate::sql::encode::Format;
 use crate::sql::session::{Answer, Query};
+use crate::sql::wanted::Wanted;
 use crate::{QueryConfig, QueryError};
 use datafusion::common::ScalarValue;
 use model::{Labels, SeriesKey, Timestamp};
@@ -79,7 +80,10 @@ fn both(
     let Bench { query, runtime, .. } = &*BENCH;
     runtime.block_on(async {
         let short = query.directly(&query.parse(sql).unwrap(), params).await.transpose();
-        (short, query.run_planned(query.parse(sql).unwrap(), params.to_vec()).await)
+        (
+            short,
+            query.run_planned(query.parse(sql).unwrap(), params.to_vec(), Wanted::default()).await,
+        )
     })
 }
 
