@@ -1,9 +1,9 @@
 //! Bands of the values to come, for each series that is asked for.
 
-use super::hourly::{self, HOUR};
+use super::hourly::{self, HOUR, Hourly};
 use crate::finding::Subject;
 use crate::sql::call::Call;
-use crate::watch::capacity_metrics;
+use crate::watch::{GONE, capacity_metrics};
 use crate::{AnalyzerConfig, AnalyzerError};
 use glob::Pattern;
 use model::{SeriesKey, Timestamp};
@@ -85,10 +85,13 @@ fn ahead(
     };
     let mut bands = Vec::new();
     for metric in metrics {
-        let most = most.saturating_sub(bands.len());
-        for one in hourly::read(reader, metric, &keep, span, most, wanted)? {
-            if !wanted() {
+        let living = |it: &Hourly| it.means.last().is_some_and(|(at, _)| span.1 - at < GONE);
+        for one in hourly::read(reader, metric, &keep, span, MOST_SERIES, wanted)? {
+            if !wanted() || bands.len() >= most {
                 return Ok(bands);
+            }
+            if !living(&one) {
+                continue;
             }
             if let Ok(ahead) = forecast(&one.means, horizon) {
                 let subject = Subject::new(&one.key.metric, &one.key.labels);

@@ -1,7 +1,8 @@
 //! Hourly means of series, from raw samples, and from rollups before those begin.
 
 use crate::AnalyzerError;
-use model::{Labels, SeriesKey};
+use crate::sql::raw_key;
+use model::SeriesKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::{Reader, Resolution, Snapshot};
@@ -45,7 +46,7 @@ pub(crate) fn read(
         raw.series(metric, from, to - 1)?.into_iter().map(|it| it.key).collect();
     if let Some(rolled) = &rolled {
         let all = rolled.series(metric, from, whole - 1)?.into_iter();
-        keys.extend(all.map(|it| Arc::new(without_stat(&it.key))));
+        keys.extend(all.map(|it| Arc::new(raw_key(&it.key))));
     }
     // The first by name, so that it is always the same ones.
     keys.retain(|key| keep(key));
@@ -86,12 +87,6 @@ fn is_rolled((_, count): &(f64, f64)) -> bool {
     *count < 0.0
 }
 
-/// The series that a rollup is of.
-fn without_stat(key: &SeriesKey) -> SeriesKey {
-    let own = key.labels.iter().filter(|(name, _)| *name != "stat");
-    SeriesKey::new(key.metric.clone(), Labels::from_pairs(own))
-}
-
 /// Adds rollups.
 fn roll(
     snapshot: &Snapshot,
@@ -101,13 +96,13 @@ fn roll(
     series: &mut BTreeMap<Arc<SeriesKey>, Hours>,
 ) -> Result<(), AnalyzerError> {
     let want = |_: u64, key: &SeriesKey| {
-        matches!(key.labels.get("stat"), Some("sum" | "count")) && keys.contains(&without_stat(key))
+        matches!(key.labels.get("stat"), Some("sum" | "count")) && keys.contains(&raw_key(key))
     };
     for scan in snapshot.scan(metric, &want, from, to, 1)? {
         for chunk in scan {
             let chunk = chunk?;
             let count = chunk.key.labels.get("stat") == Some("count");
-            let hours = series.entry(Arc::new(without_stat(&chunk.key))).or_default();
+            let hours = series.entry(Arc::new(raw_key(&chunk.key))).or_default();
             for (time, value) in chunk.points.times.iter().zip(&chunk.points.values) {
                 let (sum, number) = hours.entry(time.div_euclid(HOUR)).or_default();
                 if count { *number = -value } else { *sum = *value }

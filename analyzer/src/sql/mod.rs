@@ -16,5 +16,7 @@ pub(crate) mod table;
 mod wanted;
 mod workers;
 
+pub(crate) use direct::raw_key;
+
 #[cfg(test)]
 mod tests;

@@ -54,6 +54,8 @@ pub(crate) struct ScanExec {
 enum Part {
     Scan(Vec<Scan>),
     Series(Vec<SeriesSummary>),
+    /// Given to whoever read it: a snapshot is read once.
+    Read,
 }
 
 /// How rows become columns.
@@ -190,10 +192,13 @@ impl ExecutionPlan for ScanExec {
         partition: usize,
         _: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream, DataFusionError> {
-        let part = self
-            .parts
-            .get(partition)
-            .map(|part| std::mem::replace(&mut *part.lock(), Part::Scan(Vec::new())));
+        let part =
+            self.parts.get(partition).map(|part| std::mem::replace(&mut *part.lock(), Part::Read));
+        if matches!(part, Some(Part::Read)) {
+            return Err(DataFusionError::Plan(
+                "a metric can be read in the first part of a recursive query alone: read it in a query of its own before, and repeat over that".to_owned(),
+            ));
+        }
         let shape = Arc::clone(&self.shape);
         let mut builder = RecordBatchReceiverStreamBuilder::new(Arc::clone(&shape.projected), 2);
         let send = builder.tx();
@@ -202,7 +207,7 @@ impl ExecutionPlan for ScanExec {
             match part {
                 Some(Part::Scan(scans)) => shape.read(scans, &mut give)?,
                 Some(Part::Series(series)) => drop(give(shape.series(&series)?)),
-                None => {}
+                Some(Part::Read) | None => {}
             }
             Ok(())
         });

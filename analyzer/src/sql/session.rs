@@ -195,7 +195,8 @@ impl Query {
     ) -> Result<Option<Answer>, QueryError> {
         let now = Clock::system().now().millis().saturating_mul(1_000_000);
         let Some(question) = direct::recognise(statement, params, now) else { return Ok(None) };
-        direct::answer(question, &self.0.reader, &self.0.config).await
+        let pool = &self.0.base.runtime_env().memory_pool;
+        direct::answer(question, &self.0.reader, &self.0.config, pool).await
     }
 
     /// Answers by the query engine.

@@ -217,3 +217,31 @@ async fn work_that_nobody_waits_for_ends_wherever_it_is() {
         tokio::time::timeout(Duration::from_secs(60), free).await.expect(sql);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_of_more_rows_than_memory_holds_are_found() {
+    let (store, _dir) = filled();
+    let key = |n: i32| SeriesKey::new("d", Labels::from_pairs([("x", n.to_string())]));
+    let series: Vec<_> = (0..50).map(|n| store.writer.series(&key(n)).unwrap()).collect();
+    let start = Clock::system().now().millis() - 100_000;
+    for n in 0..100_i64 {
+        let values = (0..50).map(|of| (100 * of + n) as f64).collect();
+        let times = Times::One(Timestamp(start + n * 1000));
+        store.writer.append(Batch { series: series.clone().into(), values, times }).unwrap();
+    }
+    let config = QueryConfig { memory: Bytes(360 << 10), ..QueryConfig::default() };
+    let query = Query::new(config, store.reader.clone()).unwrap();
+    let rows = csv(&query, "SELECT value, x FROM d ORDER BY value DESC LIMIT 2").await.unwrap();
+    assert_eq!(rows, "value,x\n4999.0,49\n4998.0,49\n");
+    let error = csv(&query, "SELECT time, value, x FROM d ORDER BY value").await.unwrap_err();
+    assert!(matches!(error, QueryError::Memory(_)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recursive_query_that_would_read_a_metric_again_is_told_so() {
+    let (store, _dir) = filled();
+    let query = Query::new(QueryConfig::default(), store.reader.clone()).unwrap();
+    let sql = "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT r.n + 1 FROM r JOIN c ON c.value = r.n WHERE r.n < 3 AND c.x = '1') SELECT max(n) FROM r";
+    let error = csv(&query, sql).await.unwrap_err();
+    assert!(error.to_string().contains("recursive query"), "{error}");
+}

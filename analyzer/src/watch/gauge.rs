@@ -9,6 +9,9 @@ use stats::growth::{Growth, GrowthConfig, Shown};
 use stats::leak::{Leak, LeakConfig};
 use stats::novelty::{Novelty, NoveltyConfig};
 
+/// Of a resource without samples for so long, in milliseconds, nothing is forecast any more.
+pub(crate) const GONE: i64 = 26 * 3_600_000;
+
 /// The state of one gauge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Gauge {
@@ -58,7 +61,12 @@ impl Gauge {
         if let Some(of) = self.leak.as_ref().and_then(|leak| leak.estimate()) {
             out(leak::draft(&self.metric, &of));
         }
-        if let Some(of) = self.growth.as_ref().and_then(|growth| growth.forecast()) {
+        if let Some(of) = self
+            .growth
+            .as_ref()
+            .filter(|_| at - self.seen < GONE)
+            .and_then(|it| it.forecast_at(at.max(self.seen)))
+        {
             let mut draft = growth::estimate(&self.metric, &of, Severity::Note);
             growth::place(&mut draft, self.used, self.limit);
             out(draft);

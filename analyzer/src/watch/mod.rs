@@ -26,6 +26,7 @@ use target::Target;
 use crate::finding::{Change, Finding, Kind, Subject};
 use crate::{AnalyzerConfig, AnalyzerError, Detect, Findings};
 use gather::{News, gather, job_of_process};
+pub(crate) use gauge::GONE;
 use model::{Labels, SeriesKey, Timestamp};
 use rule::Rules;
 use std::collections::btree_map::Entry;
@@ -113,7 +114,12 @@ impl Watch {
         let (mut by_target, samples) = gather(snapshot, &mut self.rules, keep, from, to)?;
         self.pace(samples, to.saturating_sub(self.until));
         self.join(&mut by_target, from);
-        let watched: usize = self.targets.values().map(Target::watched).sum();
+        let mut watched: usize = self.targets.values().map(Target::watched).sum();
+        if watched >= self.config.max_series / 10 * 9 {
+            // What is gone makes room for what comes.
+            self.targets.values_mut().for_each(|target| target.forget(to));
+            watched = self.targets.values().map(Target::watched).sum();
+        }
         let mut look = Look {
             config: &self.config,
             detect_from: self.detect_from,

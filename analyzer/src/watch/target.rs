@@ -47,8 +47,7 @@ pub(crate) struct Target {
     latency_sum: Meter,
     latency_count: Meter,
     cpu: Meter,
-    /// The greatest processor rate of this process while it answered, in cores.
-    cpu_peak: f64,
+    cpu_peak: Peak,
     /// Whether it answered when it was asked last.
     answers: bool,
     requests_source: Source,
@@ -69,6 +68,31 @@ struct Limit {
     labels: Vec<(String, String)>,
     value: f64,
     seen: i64,
+}
+
+/// The most that a process used while it answered, in cores, as a mean of some readings: a page that came late makes one
+/// step look steeper than it was.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Peak {
+    cores: f64,
+    sum: f64,
+    readings: u32,
+}
+
+impl Peak {
+    const READINGS: u32 = 5;
+
+    fn take(&mut self, cores: f64) {
+        if !cores.is_finite() {
+            return;
+        }
+        self.sum += cores;
+        self.readings += 1;
+        if self.readings == Self::READINGS {
+            self.cores = self.cores.max(self.sum / f64::from(Self::READINGS));
+            (self.sum, self.readings) = (0.0, 0);
+        }
+    }
 }
 
 /// Limits of one target; more are left out.
@@ -172,7 +196,7 @@ impl Target {
                 *closed = time;
             }
         }
-        self.forget();
+        self.forget(self.closed());
     }
 
     /// Whether all samples of a scrape are there: those that are pushed may come in several parts.
@@ -195,8 +219,8 @@ impl Target {
         true
     }
 
-    fn forget(&mut self) {
-        let now = self.closed();
+    /// Drops what had no sample for a while before `now`.
+    pub(crate) fn forget(&mut self, now: i64) {
         self.gauges.retain(|_, gauge| now - gauge.seen < FORGET);
         let limits = self.limits.len();
         self.limits.retain(|_, limit| now - limit.seen < FORGET);
@@ -232,7 +256,7 @@ impl Target {
                 over.then(|| (Kind::Leak, subject()))
             });
             ended.extend(leaked);
-            self.cpu_peak = 0.0;
+            self.cpu_peak = Peak::default();
             // What the old process did not answer says nothing of the new one.
             if self.service.drop_signal(Kind::Saturation) {
                 ended.push((Kind::Saturation, self.own(Kind::Saturation)));
@@ -434,7 +458,7 @@ impl Target {
         let cpu = self.cpu.rate(time);
         self.answers = came.up.unwrap_or(self.answers);
         if came.cpu && self.answers {
-            self.cpu_peak = self.cpu_peak.max(cpu);
+            self.cpu_peak.take(cpu);
         }
         let known = |came: bool, value: f64| if came { value } else { f64::NAN };
         let latency = self.latency_sum.rate(time) / self.latency_count.rate(time);
@@ -448,7 +472,7 @@ impl Target {
             latency: known(came.latency, latency),
             cpu: known(came.cpu, cpu),
             cpu_now: cpu,
-            cpu_peak: self.cpu_peak,
+            cpu_peak: self.cpu_peak.cores,
             answered: came.up,
         };
         let mut outcomes = Vec::new();
@@ -497,5 +521,30 @@ impl Target {
 fn anew(meter: &mut Meter, choice: Choice) {
     if choice == Choice::TakeAnew && !meter.is_empty() {
         *meter = Meter::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_came_late_gives_no_process_another_core() {
+        let mut peak = Peak::default();
+        for n in 0..60 {
+            // One page 0.4 s late: a step that looks steeper, and the next less steep.
+            peak.take(
+                [0.99, 0.99 * 1.4, 0.99 * 0.6][if n % 20 == 7 {
+                    1
+                } else if n % 20 == 8 {
+                    2
+                } else {
+                    0
+                }],
+            );
+        }
+        assert!((0.98..1.2).contains(&peak.cores), "{}", peak.cores);
+        (0..5).for_each(|_| peak.take(2.9));
+        assert!((2.89..2.91).contains(&peak.cores));
     }
 }

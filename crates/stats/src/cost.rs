@@ -129,6 +129,9 @@ pub struct Cost {
     blocks: Blocks,
     /// Standardised excess at the last scan.
     last_z: f64,
+    /// The block after which it was looked last, for more and for less.
+    looked: i64,
+    looked_cheaper: i64,
     standing: Option<Standing>,
 }
 
@@ -146,7 +149,15 @@ impl Cost {
     /// A detector that has seen nothing.
     pub fn new(config: CostConfig) -> Self {
         let threshold = threshold(config.false_alarms_per_day);
-        Self { config, threshold, blocks: Blocks::new(), last_z: 0.0, standing: None }
+        Self {
+            config,
+            threshold,
+            blocks: Blocks::new(),
+            last_z: 0.0,
+            looked: 0,
+            looked_cheaper: 0,
+            standing: None,
+        }
     }
 
     /// Takes a sample: cpu in cores, load in any unit of work per second (NaN when unknown).
@@ -187,16 +198,20 @@ impl Cost {
             }
             return None;
         }
-        if self.blocks.end().rem_euclid(CHEAPER_EVERY) == 0 {
+        // By what has passed, not by the clock: samples an hour apart may close odd blocks alone.
+        let end = self.blocks.end();
+        if end.saturating_sub(self.looked_cheaper) >= CHEAPER_EVERY {
+            self.looked_cheaper = end;
             let cheaper = self.look(-1.0, DAY);
             if let Some((e, _)) = cheaper.filter(|(e, _)| e.z >= self.threshold && e.normalised) {
                 self.blocks.drop_before(e.since.div_euclid(BLOCK_MS));
                 return None;
             }
         }
-        if self.last_z < CALM && self.blocks.end().rem_euclid(CALM_EVERY) != 0 {
+        if self.last_z < CALM && end.saturating_sub(self.looked) < CALM_EVERY {
             return None;
         }
+        self.looked = end;
         let (e, curve) = self.look(1.0, 1)?;
         self.last_z = e.z;
         let least =

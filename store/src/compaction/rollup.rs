@@ -23,7 +23,8 @@ pub(super) fn rollup(points: &Points, step: i64) -> [(&'static str, Points); 7] 
         match &mut open {
             Some((at, bucket)) if *at == start => bucket.add(*value),
             _ => {
-                close(open.replace((start, Bucket::new(*value))), &mut figures);
+                let before = open.as_ref().map(|(_, bucket)| bucket.last);
+                close(open.replace((start, Bucket::new(*value, before))), &mut figures);
             }
         }
     }
@@ -58,14 +59,15 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn new(value: f64) -> Self {
+    /// `before` is the last value of the bucket before: what a counter rose since then is this one's.
+    fn new(value: f64, before: Option<f64>) -> Self {
         let [first, last, max, min, sum] = [value; 5];
-        Self { count: 1.0, first, increase: 0.0, last, max, min, sum }
+        let increase = before.map_or(0.0, |before| rise(before, value));
+        Self { count: 1.0, first, increase, last, max, min, sum }
     }
 
     fn add(&mut self, value: f64) {
-        // A counter that fell was reset, and has risen from zero since.
-        self.increase += if value >= self.last { value - self.last } else { value };
+        self.increase += rise(self.last, value);
         self.count += 1.0;
         self.last = value;
         self.max = self.max.max(value);
@@ -76,6 +78,11 @@ impl Bucket {
     fn figures(&self) -> [f64; 7] {
         [self.count, self.first, self.increase, self.last, self.max, self.min, self.sum]
     }
+}
+
+/// A counter that fell was reset, and has risen from zero since.
+fn rise(before: f64, value: f64) -> f64 {
+    if value >= before { value - before } else { value }
 }
 
 #[cfg(test)]
@@ -98,7 +105,11 @@ mod tests {
         assert_eq!(of("sum"), [7.0, 8.0, 2.0, 4.0]);
         assert_eq!(of("max"), [7.0, 5.0, 2.0, 4.0]);
         assert_eq!(of("min"), [7.0, 3.0, 2.0, 4.0]);
-        assert_eq!(of("increase"), [0.0, 2.0, 0.0, 0.0]);
+        assert_eq!(
+            of("increase"),
+            [0.0, 5.0, 2.0, 2.0],
+            "steps between buckets are of the later one"
+        );
         let reset = rollup(&Points { times: vec![0, 1, 2], values: vec![5.0, 9.0, 3.0] }, 100);
         assert_eq!(reset[2].1.values, [7.0], "4 before the reset, 3 after");
     }

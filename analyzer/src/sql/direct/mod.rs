@@ -16,6 +16,7 @@ mod run;
 mod shape;
 
 pub(crate) use recognise::recognise;
+pub(crate) use rolled::raw_key;
 pub(crate) use run::answer;
 
 #[cfg(test)]

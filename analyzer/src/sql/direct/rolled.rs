@@ -64,7 +64,7 @@ fn stats(select: &Select) -> Vec<&'static str> {
 }
 
 /// The series that a figure was made of.
-pub(super) fn raw_key(key: &SeriesKey) -> SeriesKey {
+pub(crate) fn raw_key(key: &SeriesKey) -> SeriesKey {
     let labels = key.labels.iter().filter(|(name, _)| *name != STAT);
     let labels = labels.map(|(name, value)| (if name == MOVED { STAT } else { name }, value));
     SeriesKey::new(key.metric.clone(), Labels::from_pairs(labels))

@@ -14,6 +14,7 @@ use arrow::array::{
 use arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use model::SeriesKey;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,10 +28,11 @@ pub(crate) async fn answer(
     question: Question,
     reader: &Reader,
     config: &QueryConfig,
+    pool: &Arc<dyn MemoryPool>,
 ) -> Result<Option<Answer>, QueryError> {
     let (reader, max_rows) = (reader.clone(), config.max_rows);
     let question = Arc::new(question);
-    let budget = Arc::new(Budget::new(config));
+    let budget = Arc::new(Budget::new(config, pool));
     let _waiting = Waiting(Arc::clone(&budget));
     let own_budget = Arc::clone(&budget);
     let (opening, own) = (Arc::clone(&question), Arc::clone(&question));
@@ -38,11 +40,16 @@ pub(crate) async fn answer(
     let opened = blocking(move || {
         let Some(scans) = open(&opening, &reader)? else { return Ok(Opened::Unknown) };
         let samples: usize = scans.iter().map(|(_, scan)| scan.most_samples()).sum();
+        // Of very many rows the engine keeps those alone that are asked for.
+        if opening.is_best_of() && samples.saturating_mul(opening.row_bytes()) > own_budget.most / 2
+        {
+            return Ok(Opened::Unknown);
+        }
         if samples >= SHARED {
             return Ok(Opened::Large(scans));
         }
         Ok(match work(&opening, scans, &own_budget)? {
-            Some(parts) => Opened::Done(finish(&opening, parts, max_rows)?),
+            Some(parts) => Opened::Done(finish(&opening, parts, max_rows, &own_budget)?),
             None => Opened::Unknown,
         })
     });
@@ -54,37 +61,38 @@ pub(crate) async fn answer(
             None => return Ok(None),
         },
     };
-    blocking(move || finish(&own, parts, max_rows).map(Some)).await
+    let own_budget = Arc::clone(&budget);
+    blocking(move || finish(&own, parts, max_rows, &own_budget).map(Some)).await
 }
 
-/// Bytes of one row and of one group, with what becomes of them.
-const ROW_BYTES: usize = 64;
+/// Bytes of one group, with what becomes of it.
 const GROUP_BYTES: usize = 256;
 
 /// What all workers on one question may use together, and whether they are still wanted.
 #[derive(Debug)]
 struct Budget {
     rows: AtomicUsize,
-    bytes: AtomicUsize,
     max_rows: usize,
-    max_bytes: usize,
+    /// Of the memory that all queries have together; kept until the answer is sent.
+    held: Arc<MemoryReservation>,
+    most: usize,
     given_up: AtomicBool,
 }
 
 impl Budget {
-    fn new(config: &QueryConfig) -> Self {
+    fn new(config: &QueryConfig, pool: &Arc<dyn MemoryPool>) -> Self {
         Self {
             rows: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
             max_rows: config.max_rows,
-            max_bytes: config.memory.as_usize(),
+            held: Arc::new(MemoryConsumer::new("rows and groups").register(pool)),
+            most: config.memory.as_usize(),
             given_up: AtomicBool::new(false),
         }
     }
 
     fn take(&self, rows: usize, bytes: usize, question: &Question) -> Result<(), QueryError> {
-        let all = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if all > self.max_bytes {
+        if self.held.try_grow(bytes).is_err() {
+            let all = self.held.size() + bytes;
             return Err(QueryError::Memory(format!("{all} bytes of rows and groups")));
         }
         let all = self.rows.fetch_add(rows, Ordering::Relaxed) + rows;
@@ -278,7 +286,7 @@ fn work(
                     budget.take(more, more * (GROUP_BYTES + key.text_len()), question)?;
                 }
                 (Part::Rows(rows), _) => {
-                    budget.take(points.len(), points.len() * ROW_BYTES, question)?;
+                    budget.take(points.len(), points.len() * question.row_bytes(), question)?;
                     rows.runs.push((key, points.len()));
                     rows.times.extend_from_slice(&points.times);
                     rows.values.extend_from_slice(&points.values);
@@ -294,6 +302,19 @@ fn work(
 }
 
 impl Question {
+    /// Whether it asks for the first of all rows in an order.
+    fn is_best_of(&self) -> bool {
+        let rows = self.selects.iter().any(|select| select.groups.is_none());
+        rows && !self.order.is_empty() && self.limit.is_some()
+    }
+
+    /// Bytes of one row as it is read, in its columns, and in them again where it is sorted.
+    fn row_bytes(&self) -> usize {
+        let columns = self.selects.first().map_or(0, |select| select.columns.len());
+        let copies = if self.order.is_empty() { 1 } else { 2 };
+        16 + 16 * columns * copies
+    }
+
     /// Whether the rows that are asked for are there, whichever they are.
     fn is_enough(&self, part: &Part) -> bool {
         let rows = matches!(part, Part::Rows(_)) && self.order.is_empty();
@@ -319,8 +340,9 @@ impl Select {
             snapshot.label_names(&self.metric).iter().map(|label| label_column(label)).collect();
         let known = |column: &String| labels.contains(column);
         let columns = self.columns.iter().all(|column| match &column.get {
-            Get::Label(label) => known(label),
             // An alias that is also the name of a column: what a group by it means is the engine's to say.
+            Get::Label(label) if *label == column.name => known(label),
+            Get::Label(label) if !known(label) => false,
             _ => self.groups.is_none() || !known(&column.name),
         });
         let groups = self.groups.iter().flat_map(|groups| &groups.labels).all(known);
@@ -345,7 +367,12 @@ impl Select {
     }
 }
 
-fn finish(question: &Question, parts: Vec<Part>, max_rows: usize) -> Result<Answer, QueryError> {
+fn finish(
+    question: &Question,
+    parts: Vec<Part>,
+    max_rows: usize,
+    budget: &Budget,
+) -> Result<Answer, QueryError> {
     let Some(first) = question.selects.first() else {
         return Err(QueryError::Failed("nothing is selected".to_owned()));
     };
@@ -384,7 +411,11 @@ fn finish(question: &Question, parts: Vec<Part>, max_rows: usize) -> Result<Answ
     if rows > max_rows {
         return Err(QueryError::Rows(max_rows));
     }
-    Ok(Answer { schema, batches: vec![batch.slice(0, rows)], _held: None })
+    Ok(Answer {
+        schema,
+        batches: vec![batch.slice(0, rows)],
+        _held: Some(Arc::clone(&budget.held)),
+    })
 }
 
 fn take_rows(batch: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch, ArrowError> {

@@ -222,9 +222,10 @@ impl Generation {
         self.age() >= days * DAY_MS
     }
 
-    /// Only the clock explains the value, and last week is not known yet.
+    /// Only the clock explains the value, and last week is not known, yet or at this hour.
     fn blind(&self) -> bool {
-        self.without_load() && self.model.season.days() < WEEK_DAYS
+        let season = &self.model.season;
+        self.without_load() && (season.days() < WEEK_DAYS || season.in_hole())
     }
 
     fn without_load(&self) -> bool {

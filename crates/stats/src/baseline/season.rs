@@ -13,6 +13,12 @@ const SLOTS: usize = 672;
 /// of a weekend sharp and averages over 3.5 h.
 const HALF: i64 = 3;
 
+/// A hole in last week that is longer than this, in bins, leaves its level unknown.
+const HOLE: i64 = 1;
+
+/// For so many bins after it what was gathered meanwhile still weighs.
+const UNSURE: i64 = 12;
+
 /// Marks a bin without data (NaN does not survive every snapshot format).
 const UNKNOWN: f32 = f32::MAX;
 
@@ -26,6 +32,9 @@ pub(crate) struct Season {
     weight: f64,
     first: i64,
     week: Option<f64>,
+    /// The bin at which that was last week's level, and until which it is not sure because of a hole there.
+    week_bin: i64,
+    unsure_until: i64,
     counts: bool,
     /// Last week is known.
     pub(crate) weekly: bool,
@@ -42,6 +51,8 @@ impl Season {
             weight: 0.0,
             first: i64::MIN,
             week: None,
+            week_bin: i64::MIN,
+            unsure_until: i64::MIN,
             counts,
             weekly: false,
         }
@@ -109,11 +120,19 @@ impl Season {
         let week = self.level_near(bin - 7 * PER_DAY);
         if week.is_finite() {
             self.week = Some(week);
+            self.week_bin = bin;
             self.weekly = true;
         } else if self.week.is_none() {
             let day = self.level_near(bin - PER_DAY);
             self.week = day.is_finite().then_some(day);
+        } else if self.weekly && bin.saturating_sub(self.week_bin) > HOLE {
+            self.unsure_until = bin.saturating_add(UNSURE);
         }
+    }
+
+    /// Whether what stands for last week is from the edge of a hole in it, and may be that of another kind of day.
+    pub(crate) fn in_hole(&self) -> bool {
+        self.bin <= self.unsure_until
     }
 
     /// Adds a ln value (weight 1), or a number of errors in `weight` requests.

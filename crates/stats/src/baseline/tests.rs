@@ -267,3 +267,21 @@ fn a_rate_of_rare_errors_is_neither_lost_nor_missed() {
     let at: Vec<i64> = alarms.iter().map(|a| a.at_ms / MINUTE - 9 * DAY).collect();
     assert!(!at.is_empty() && at.iter().all(|t| (0..30).contains(t)), "{at:?}");
 }
+
+/// The level of last week's same hour is unknown then; that of before the hole may be of another kind of day.
+#[test]
+fn a_hole_in_the_collection_of_a_week_ago_is_no_fall_of_requests() {
+    for (from, to) in [(4 * DAY + 1200, 5 * DAY + 360), (5 * DAY - 60, 7 * DAY - 120)] {
+        let (mut service, mut detector) =
+            (Service::new(7), Baseline::new(config(Kind::Throughput)));
+        for i in 0..14 * DAY {
+            let (load, ..) = service.next(i);
+            if (from..to).contains(&i) {
+                continue;
+            }
+            let alarm = detector.push(i * MINUTE, load, f64::NAN);
+            let quiet = alarm.as_ref().is_none_or(|it| it.severity == Severity::Note);
+            assert!(quiet, "on day {:.2}: {alarm:?}", i as f64 / DAY as f64);
+        }
+    }
+}

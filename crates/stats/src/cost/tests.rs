@@ -176,3 +176,13 @@ fn odd_input_does_no_harm() {
     assert_eq!(zero.estimate(), None);
     assert!(size_of::<Cost>() + ring::RING * size_of::<ring::Block>() < 8192);
 }
+
+#[test]
+fn a_target_that_is_read_each_hour_has_its_drift_found_at_any_minute() {
+    let all = service(14, 3, |day| (if day < 8.0 { 1.0 } else { 1.25 }, 1.0));
+    for minute in [10, 45] {
+        let hourly: Vec<_> =
+            all.iter().filter(|it| it.0 / MINUTE % 60 == minute).copied().collect();
+        assert_eq!(alarms(&hourly).len(), 1, "at minute {minute}");
+    }
+}

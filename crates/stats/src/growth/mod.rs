@@ -233,10 +233,11 @@ impl Growth {
             self.bin = Bin { hour, ..Bin::default() };
             self.first_hour = hour;
         } else if hour != self.bin.hour {
+            let turn = hour.div_euclid(SLOW_H) != self.bin.hour.div_euclid(SLOW_H);
             self.finish_bin(hour);
             // The forecast is of this sample's time: asked for after it, it is the same.
             self.last_ms = Some(time_ms);
-            shown = self.judge(time_ms);
+            shown = self.judge(time_ms, turn);
         }
         if self.surge.push(time_ms, value) && shown.is_none() {
             shown = self.judge_surge(time_ms).map(|it| Shown::Near(Box::new(it)));
@@ -308,17 +309,21 @@ impl Growth {
 
     /// The growth now; None before 36 hours of history.
     pub fn forecast(&self) -> Option<GrowthForecast> {
+        self.forecast_at(self.last_ms?)
+    }
+
+    /// The same with times from `time_ms` on, which is not before the last sample.
+    pub fn forecast_at(&self, time_ms: i64) -> Option<GrowthForecast> {
         let run = self.run()?;
         if run.y.len() < MIN_H {
             return None;
         }
         let model = Model::learn(&run)?;
-        Some(self.describe(&run, &model))
+        Some(self.describe(&run, &model, time_ms))
     }
 
-    fn describe(&self, run: &Run, model: &Model) -> GrowthForecast {
+    fn describe(&self, run: &Run, model: &Model, time_ms: i64) -> GrowthForecast {
         let z = Z90 * calibrate::scale(run, model);
-        let time_ms = self.last_ms.unwrap_or(0);
         let last_hour = run.first + run.y.len() as i64 - 1;
         let middle = start_of(last_hour).saturating_add(self.offset_ms);
         let elapsed_s = time_ms.saturating_sub(middle) as f64 / 1e3;
@@ -349,24 +354,28 @@ impl Growth {
         }
     }
 
-    /// Growth per hour, the steepest of the last half day, day and three days: a cheap bound.
-    fn steepest(&self) -> Option<f64> {
-        let last = known_or_nan(*self.values.back()?);
+    /// The last value, and growth per hour, the steepest of the last half day, day and three days: a cheap bound.
+    fn steepest(&self) -> Option<(f64, f64)> {
+        let known =
+            |i: usize| self.values.get(i).map(|&v| known_or_nan(v)).filter(|v| v.is_finite());
+        let end = self.values.iter().rposition(|&v| v != GAP)?;
+        let last = known(end)?;
+        // Samples may come hours apart: then the next one before counts.
         let back = |h: usize| {
-            let i = self.values.len().checked_sub(h + 1)?;
-            self.values.get(i).map(|&v| (last - known_or_nan(v)) / h as f64)
+            let spans = (h..=h + h / 2).filter_map(|span| Some((span, end.checked_sub(span)?)));
+            let mut rates = spans.filter_map(|(span, i)| Some((last - known(i)?) / span as f64));
+            rates.next()
         };
-        [12, 24, 72].iter().filter_map(|&h| back(h)).filter(|v| v.is_finite()).reduce(f64::max)
+        let steepest = [12, 24, 72].into_iter().filter_map(back).reduce(f64::max)?;
+        Some((last, steepest))
     }
 
     /// Decides at the end of an hour. The model is fitted only when the limit can be near or was.
-    fn judge(&mut self, time_ms: i64) -> Option<Shown> {
+    fn judge(&mut self, time_ms: i64, turn: bool) -> Option<Shown> {
         let limit = self.limit()?;
-        let last = known_or_nan(*self.values.back()?);
-        let steepest = self.steepest()?;
+        let (last, steepest) = self.steepest()?;
         let soon_h = (limit - last) / (BOUND * steepest).max(1e-300);
         let far = soon_h * 3600.0 > self.config.ticket_within_s;
-        let turn = self.bin.hour.rem_euclid(SLOW_H) == 0;
         let raised = self.ticket_held_ms.is_some() || self.page_held_ms.is_some();
         if !last.is_finite() || (!raised && (far || (soon_h > 24.0 && !turn))) {
             return None;
@@ -398,7 +407,7 @@ impl Growth {
         if self.held(time_ms, severity) {
             return None;
         }
-        let forecast = self.describe(&run, &model);
+        let forecast = self.describe(&run, &model, time_ms);
         Some(Shown::Near(Box::new(self.raise(time_ms, severity, forecast))))
     }
 

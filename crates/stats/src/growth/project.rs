@@ -18,6 +18,8 @@ const FLOOR_SD: f64 = 0.012;
 const LOAD_NOISE: f64 = 0.03;
 /// How much smaller the residual sum must be for a driver other than load to be preferred.
 const PREFER_LOAD: f64 = 0.8;
+/// Standard deviation of the hourly load, as share of its mean, under which load is as good as constant.
+const VARIES: f64 = 0.05;
 /// Rates under this many standard errors are not growth.
 const SIGNIFICANT: f64 = 3.5;
 /// Least growth of the last day, as share of the rate, of what is not levelling off (a first
@@ -73,6 +75,15 @@ fn filled_load(run: &Run) -> Option<Vec<f64>> {
         last
     };
     Some(run.load.iter().map(fill).collect())
+}
+
+/// Whether load changes enough from hour to hour to explain anything.
+fn varies(load: &[f64]) -> bool {
+    let known = || load.iter().copied().filter(|x| x.is_finite());
+    let n = known().count().max(1) as f64;
+    let mean = known().sum::<f64>() / n;
+    let var = known().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+    var.sqrt() > VARIES * mean.abs()
 }
 
 /// Mean driver by hour of day over the last week, relative to its mean.
@@ -140,14 +151,22 @@ impl Model {
         let last_hour = run.first + n as i64 - 1;
         let load = Model::by_load(run);
         let even = fit::fit(run.first, &run.y, &run.known, &vec![1.0; n])?;
-        if let Some(m) = load
-            && m.fit.rss * PREFER_LOAD < even.rss
+        // Load that beats an even week by far needs no other rival, and one that hardly changes says what time says.
+        let beats = |m: &Model, rss: f64, by: f64| m.fit.rss * by < rss;
+        if let Some(m) = &load
+            && beats(m, even.rss, 1.0 / PREFER_LOAD)
         {
-            return Some(m);
+            return load;
         }
         let week = weekly_growth(run);
         let x: Vec<f64> = (0..n).map(|i| by_day(&week, run.first + i as i64)).collect();
         let fit = fit::fit(run.first, &run.y, &run.known, &x)?;
+        if let Some(m) = &load
+            && varies(&run.load)
+            && beats(m, even.rss.min(fit.rss), PREFER_LOAD)
+        {
+            return load;
+        }
         let seen_h = (n - fit.since) as f64;
         let profile = [1.0; DAY];
         Some(Model { fit, load_driven: false, seen_h, last_hour, profile, week })

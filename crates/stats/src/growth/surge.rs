@@ -35,7 +35,7 @@ impl Surge {
                 self.means.pop_front();
             }
             self.means.push_back((self.sum / f64::from(self.n)) as f32);
-            if bin - self.bin > 3 {
+            if bin - self.bin > 1 {
                 self.means.clear(); // a gap: slopes across it say nothing
             }
             (self.sum, self.n) = (0.0, 0);

@@ -249,3 +249,30 @@ fn any_input_is_taken() {
     }
     assert_finite(early.forecast());
 }
+
+#[test]
+fn load_that_never_changes_hides_no_weekend() {
+    let mut used = 800.0;
+    for days in [7, 12] {
+        let (mut with, mut without) = (limited(), limited());
+        for m in 0..days * DAY_MIN + 900 {
+            let weekend = (m / DAY_MIN).rem_euclid(7) >= 5;
+            used += if weekend { 5.0 } else { 10.0 } / DAY_MIN as f64;
+            with.push(m * MINUTE, used, 0.066);
+            without.push(m * MINUTE, used, f64::NAN);
+        }
+        assert_eq!(with.forecast(), without.forecast());
+    }
+}
+
+#[test]
+fn a_disk_that_is_read_every_other_hour_gets_its_ticket() {
+    let rows = disk(20 * DAY_MIN, |_| 60.0);
+    for hour in [0, 1] {
+        let seldom: Vec<_> =
+            rows.iter().filter(|r| r.0 % (2 * HOUR_MS) == hour * HOUR_MS).copied().collect();
+        let hit = seldom.iter().position(|r| r.1 >= 1_000.0).unwrap();
+        let alarms = feed(&mut limited(), &seldom[..hit], false);
+        assert_eq!(alarms.first().map(|a| a.severity), Some(Severity::Ticket));
+    }
+}

@@ -111,7 +111,7 @@ impl Level {
                 (falling, top) = (false, value);
             }
         }
-        let span = f64::from(self.closed.len() as u32) * f64::from(self.width_s);
+        let span = f64::from(values().count() as u32) * f64::from(self.width_s);
         (3..=16).contains(&falls).then(|| span / f64::from(falls))
     }
 
