@@ -52,7 +52,7 @@ fn signal(finding: &Finding) -> Signal {
         sql: finding.sql.clone(),
         since: finding.since,
         updated: finding.updated,
-        value: finding.numbers.values().next().map(|it| it.value),
+        value: finding.headline().map(|it| it.value),
     }
 }
 

@@ -90,6 +90,9 @@ pub struct Told {
     pub resolved: bool,
     /// The severity that was told.
     pub severity: String,
+    /// When it was first told of this occurrence; of a journal of before this was kept, never.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
 }
 
 /// Somebody looks after it.

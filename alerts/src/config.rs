@@ -508,6 +508,15 @@ impl RunbookConfig {
                     step.name
                 ));
             }
+            let url = step.callback.as_ref().map(|it| it.url.as_str()).unwrap_or_default();
+            if step.callback.is_some()
+                && !["http://", "https://"].iter().any(|it| url.starts_with(it))
+            {
+                faults.push(format!(
+                    "{place}, step {:?}: callback.url {url:?} is of neither form http://host:port/path nor https://…",
+                    step.name
+                ));
+            }
             for name in step.page.iter().filter(|it| !known(it)) {
                 faults
                     .push(format!("{place}, step {:?}: no receiver is named {name:?}", step.name));

@@ -126,7 +126,10 @@ impl Dispatcher {
             (due <= now).then_some(Reason::News)
         } else {
             self.waits.remove(key);
-            let due = group.sent.last().map(|last| last.plus(repeat));
+            // A group whose key is new, as after a change of routes, repeats what was told under the old one.
+            let own = firing.iter().filter(|_| route.receivers.contains(&to.receiver));
+            let fired = own.filter_map(|it| it.standing.fired).max();
+            let due = group.sent.last().copied().or(fired).map(|last| last.plus(repeat));
             let due = due.filter(|_| !firing.is_empty() && !looked_after);
             next = due.map_or(next, |due| next.min(due));
             due.filter(|due| *due <= now).map(|_| Reason::Repeat)
@@ -212,10 +215,13 @@ impl Dispatcher {
             .collect();
         for fingerprint in heard {
             let Some(alert) = kept.alerts.get_mut(&fingerprint) else { continue };
+            let fired = alert.standing.fired.unwrap_or(alert.standing.since);
+            let before = alert.told.get(&to.receiver).filter(|it| it.fired == fired);
             let told = Told {
-                fired: alert.standing.fired.unwrap_or(alert.standing.since),
+                fired,
                 resolved: !alert.fires(),
                 severity: alert.severity().to_owned(),
+                at: before.map_or(Some(now), |it| it.at),
             };
             if alert.told.get(&to.receiver) != Some(&told) {
                 alert.told.insert(to.receiver.clone(), told);
@@ -282,7 +288,9 @@ fn escalation<'a>(
     };
     let open = firing.iter().filter(|it| it.acknowledged.is_none() && heard(it, &to.receiver));
     let open: Vec<&&Alert> = open.filter(|it| second.iter().any(|who| !heard(it, who))).collect();
-    let first = open.iter().filter_map(|it| it.standing.fired).min()?;
+    // From when somebody was told: what was quiet until then has called nobody yet.
+    let told = |alert: &Alert| alert.told.get(&to.receiver).and_then(|it| it.at);
+    let first = open.iter().filter_map(|it| it.standing.fired.max(told(it))).min()?;
     Some((first.plus(*after), second.iter().collect()))
 }
 

@@ -61,7 +61,7 @@ impl Life {
 
 /// A clock that leaps further between two looks, or a machine that stood still for so long: samples must come first, as after a
 /// start.
-const GAP: Duration = Duration::from_secs(60);
+pub(crate) const GAP: Duration = Duration::from_secs(60);
 
 /// Looks at rules.
 #[derive(Clone, Debug)]

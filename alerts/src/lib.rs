@@ -208,16 +208,26 @@ impl Alerts {
             clock,
         };
         tasks.spawn("causes", |stop| causes.run(stop));
-        let receivers = config.receiver.iter().map(|it| it.name.clone()).collect();
-        let quiet = Quiet::new(&config.maintenance, &config.inhibit);
-        let mut settings = config.remediation.clone();
-        settings.watchdog_dir = settings.watchdog_dir.or(parts.watchdog_dir);
-        let remediator =
-            Remediator::new((settings, config.runbook), quiet, book, source, clock, receivers);
+        let remediator = remediator(&config, &rules, parts.watchdog_dir, (book, source, clock))?;
         tasks.spawn("remediation", |stop| remediator.run(stop));
         let ended = tasks.run(Duration::from_secs(2)).await;
         ended.map_err(|failed| AlertsError::Setting(failed.to_string()))
     }
+}
+
+fn remediator(
+    config: &AlertsConfig,
+    rules: &[rule::Rule],
+    watchdog_dir: Option<PathBuf>,
+    (book, source, clock): (Book, Source, Clock),
+) -> Result<Remediator, AlertsError> {
+    let receivers = config.receiver.iter().map(|it| it.name.clone()).collect();
+    let quiet = Quiet::new(&config.maintenance, &config.inhibit);
+    let mut settings = config.remediation.clone();
+    settings.watchdog_dir = settings.watchdog_dir.or(watchdog_dir);
+    let seldom = rules.iter().map(|it| (it.name.clone(), it.interval)).collect();
+    let runbooks = (settings, config.runbook.clone(), seldom);
+    Remediator::new(runbooks, quiet, book, source, clock, receivers)
 }
 
 fn way(

@@ -1,6 +1,7 @@
 //! From what a rule sees to alerts: each instance takes its step, new ones are within limits, changes are written down.
 
 use crate::book::{Alert, Kept};
+use crate::evaluate::GAP;
 use crate::journal::Record;
 use crate::rule::Rule;
 use crate::rule::template::Filling;
@@ -105,7 +106,16 @@ fn hold(
     at: Instant,
 ) {
     let before = kept.alerts.get(&fingerprint);
-    let standing = step(before.map(|it| it.standing), true, at.now, rule.hold, rule.keep);
+    let known = before.map(|it| {
+        let mut standing = it.standing;
+        let gap = at.now.since(standing.held);
+        if it.restored && standing.phase == Phase::Pending && gap > GAP {
+            // Time in which nobody looked for long is not time in which it held.
+            standing.since = standing.since.plus(gap).min(at.now);
+        }
+        standing
+    });
+    let standing = step(known, true, at.now, rule.hold, rule.keep);
     let Some(standing) = standing else { return };
     let same = before.is_some_and(|it| {
         it.standing.phase == standing.phase

@@ -248,6 +248,19 @@ impl Finding {
         self.words.first().map_or("", String::as_str)
     }
 
+    /// The number that says how bad it is.
+    pub fn headline(&self) -> Option<Estimate> {
+        let name = match self.kind {
+            Kind::Leak => "slope_per_hour",
+            Kind::Capacity => "seconds_to_100",
+            Kind::CpuDrift => "cost_ratio",
+            Kind::Saturation => "cpu_share",
+            Kind::Novelty => "score",
+            _ => "ratio",
+        };
+        self.numbers.get(name).or_else(|| self.numbers.values().next()).copied()
+    }
+
     /// What its like have in common.
     pub(crate) fn like(&self) -> (Kind, String, String) {
         (self.kind, self.subject.metric.clone(), self.subject.service().to_owned())

@@ -25,13 +25,15 @@ pub(crate) async fn run(config: CollectorConfig, writer: Writer, clock: Clock, s
     let mut groups: Vec<Group> = config.process.into_iter().map(Group::new).collect();
     while let Some(due) = ticks.next(&stop).await {
         let read = move || {
-            let found: Vec<Vec<Process>> = groups.iter().map(Group::find).collect();
+            let found: Vec<Option<Vec<Process>>> = groups.iter().map(Group::find).collect();
             (groups, found)
         };
         let Ok((returned, found)) = tokio::task::spawn_blocking(read).await else { return };
         groups = returned;
         for (group, found) in groups.iter_mut().zip(&found) {
-            group.add(found, &mut stage);
+            if let Some(found) = found {
+                group.add(found, due.millis() as f64 / 1e3, &mut stage);
+            }
         }
         if let Err(error) = stage.append(due).await {
             warn!(%error, "process readings were not taken by the store");
@@ -48,24 +50,27 @@ struct Group {
     /// Since the first look: what was before is no rise of the counter, and after our restart it would be one for the second time.
     cpu_seconds: f64,
     was_up: Option<bool>,
+    /// When it was looked last, in seconds since the epoch.
+    looked: f64,
 }
 
 impl Group {
     fn new(config: ProcessConfig) -> Self {
-        Self { config, seen: None, cpu_seconds: 0.0, was_up: None }
+        Self { config, seen: None, cpu_seconds: 0.0, was_up: None, looked: 0.0 }
     }
 
-    fn find(&self) -> Vec<Process> {
+    /// None where nobody can say, as without a free handle: that is no sign that the process is gone.
+    fn find(&self) -> Option<Vec<Process>> {
         let pids = match (&self.config.pid, &self.config.command) {
             (Some(pid), _) => vec![*pid],
-            (None, Some(command)) => process::find(command, MOST).unwrap_or_default(),
+            (None, Some(command)) => process::find(command, MOST).ok()?,
             (None, None) => Vec::new(),
         };
         // One that ended in between is no error.
-        pids.into_iter().filter_map(|pid| process::read(pid).ok()).collect()
+        Some(pids.into_iter().filter_map(|pid| process::read(pid).ok()).collect())
     }
 
-    fn add(&mut self, found: &[Process], stage: &mut Stage) {
+    fn add(&mut self, found: &[Process], now: f64, stage: &mut Stage) {
         let up = !found.is_empty();
         if self.was_up.replace(up) != Some(up) {
             let name = &self.config.name;
@@ -75,7 +80,7 @@ impl Group {
                 warn!(process = %name, "no such process");
             }
         }
-        self.count_cpu(found);
+        self.count_cpu(found, now);
         let name = self.config.name.clone();
         let mut push =
             |metric: &str, value: f64| stage.push(metric, &[("process", name.as_str())], value);
@@ -100,18 +105,22 @@ impl Group {
         push("process_start_time_seconds", started);
     }
 
-    fn count_cpu(&mut self, found: &[Process]) {
+    fn count_cpu(&mut self, found: &[Process], now: f64) {
         let mut seen = HashMap::with_capacity(found.len());
         for process in found {
             let id = (process.pid, process.started_ticks);
+            // One that was there before and could not be read then has no time to its name yet.
+            let was_there = process.start_time < self.looked;
+            let unread = if was_there { process.cpu_seconds } else { 0.0 };
             let before = match &self.seen {
-                Some(known) => known.get(&id).copied().unwrap_or(0.0),
+                Some(known) => known.get(&id).copied().unwrap_or(unread),
                 None => process.cpu_seconds,
             };
             self.cpu_seconds += (process.cpu_seconds - before).max(0.0);
             seen.insert(id, process.cpu_seconds);
         }
         self.seen = Some(seen);
+        self.looked = now;
     }
 }
 
@@ -143,15 +152,18 @@ mod tests {
         let sums: Vec<f64> = [
             vec![process(1, 5.0), process(2, 1.0)],
             vec![process(1, 6.0)],
-            vec![process(1, 6.5), process(3, 0.25)],
+            vec![process(1, 6.5), Process { start_time: 20.0, ..process(3, 0.25) }],
+            // One that was there all the time and could not be read.
+            vec![process(4, 500.0)],
+            vec![process(4, 501.0)],
             vec![],
         ]
         .iter()
         .map(|found| {
-            group.count_cpu(found);
+            group.count_cpu(found, 10.0);
             group.cpu_seconds
         })
         .collect();
-        assert_eq!(sums, [0.0, 1.0, 1.75, 1.75]);
+        assert_eq!(sums, [0.0, 1.0, 1.75, 1.75, 2.75, 2.75]);
     }
 }

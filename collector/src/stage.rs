@@ -147,6 +147,10 @@ impl Stage {
     }
 
     /// Series left out since the last call.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused
+    }
+
     pub(crate) fn take_refused(&mut self) -> usize {
         std::mem::take(&mut self.refused)
     }

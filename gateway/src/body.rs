@@ -61,6 +61,8 @@ impl Drop for Watch {
 #[derive(Debug)]
 struct Limited {
     held: Mutex<Option<(Place, InFlight)>>,
+    /// Its request is under way for as long as it has its places.
+    under_way: Mutex<Option<UnderWay>>,
     pieces: AtomicU64,
     /// The client has taken all that there is, and asks for more.
     waits_for_tool: AtomicBool,
@@ -74,7 +76,8 @@ impl Held {
     fn limited(place: Place, in_flight: InFlight) -> Self {
         let held = Mutex::new(Some((place, in_flight)));
         let (pieces, waits_for_tool) = (AtomicU64::new(0), AtomicBool::new(false));
-        let limited = Arc::new(Limited { held, pieces, waits_for_tool });
+        let under_way = Mutex::new(None);
+        let limited = Arc::new(Limited { held, under_way, pieces, waits_for_tool });
         let watched = Arc::downgrade(&limited);
         let watch = tokio::spawn(async move {
             let mut seen = u64::MAX;
@@ -84,6 +87,7 @@ impl Held {
                 let pieces = limited.pieces.load(Ordering::Relaxed);
                 if pieces == seen && !limited.waits_for_tool.load(Ordering::Relaxed) {
                     limited.held.lock().take();
+                    limited.under_way.lock().take();
                     return;
                 }
                 seen = pieces;
@@ -149,7 +153,10 @@ impl Body {
     /// The request is under way until all of this is sent, or dropped.
     pub(crate) fn ends(&mut self, request: UnderWay) {
         if let Self::Passed(passed) = self {
-            passed.under_way = Some(request);
+            match &passed.held {
+                Held::Here(..) => passed.under_way = Some(request),
+                Held::Limited(limited, _) => *limited.under_way.lock() = Some(request),
+            }
         }
     }
 }

@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+/// An illness on purpose that slows a component down lasts no longer, whoever asked for it.
+const SLOW_FOR: Duration = Duration::from_secs(60);
 /// Between two looks at the pulses.
 const LOOK: Duration = Duration::from_millis(250);
 /// Gaps between beats that slowness is judged by.
@@ -49,6 +51,7 @@ pub(crate) struct Component {
     generation: AtomicU32,
     pub(crate) restarts: AtomicU64,
     ailment: AtomicU8,
+    ill_since: Mutex<Instant>,
     kick: Notify,
     /// When it was last begun anew because it had to be, and why.
     fell: Mutex<Option<(Instant, &'static str)>>,
@@ -87,6 +90,9 @@ impl Pulse {
                 self.component.ailment.store(0, Ordering::Relaxed);
                 std::future::pending().await
             }
+            3 if self.component.ill_since.lock().elapsed() > SLOW_FOR => {
+                self.component.ailment.store(0, Ordering::Relaxed);
+            }
             3 => tokio::time::sleep(self.component.period * 4).await,
             _ => {}
         }
@@ -112,6 +118,7 @@ impl Component {
             generation: AtomicU32::new(0),
             restarts: AtomicU64::new(0),
             ailment: AtomicU8::new(0),
+            ill_since: Mutex::new(Instant::now()),
             kick: Notify::new(),
             fell: Mutex::default(),
         })
@@ -157,6 +164,7 @@ impl Component {
 
     /// Makes it ill, on purpose.
     pub(crate) fn ail(&self, ailment: Ailment) {
+        *self.ill_since.lock() = Instant::now();
         self.ailment.store(ailment as u8, Ordering::Relaxed);
     }
 }

@@ -31,6 +31,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
+const UNKNOWN: HeaderValue = HeaderValue::from_static("unknown");
 /// A write that waits longer has lost its client.
 const STALL: Duration = Duration::from_secs(30);
 /// Idle connections are closed after this while it is narrow.
@@ -221,19 +222,11 @@ where
     let begun = shared.plane.clock.monotonic();
     heard.nothing();
     let activity = Arc::new(Activity::default());
-    let hears = Arc::clone(&heard);
-    let (plane, active) = (Arc::clone(&shared.plane), Arc::clone(&activity));
-    let from = HeaderValue::try_from(peer.to_string());
-    let from = from.unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (plane, active) = (Arc::clone(&plane), Arc::clone(&active));
+    let from = HeaderValue::try_from(peer.to_string()).unwrap_or(UNKNOWN);
+    let service = service_fn(|request: Request<Incoming>| {
+        let (plane, active) = (Arc::clone(&shared.plane), Arc::clone(&activity));
         let from = from.clone();
-        active.begun.fetch_add(1, Ordering::Relaxed);
-        active.open.fetch_add(1, Ordering::Relaxed);
-        if request.version() == http::Version::HTTP_2 {
-            active.http_2.store(true, Ordering::Relaxed);
-        }
-        let under_way = UnderWay { active, begun, heard: Arc::clone(&hears) };
+        let under_way = UnderWay::begin(active, begun, Arc::clone(&heard), request.version());
         async move {
             let mut answer = plane.answer(request, (peer, from)).await;
             answer.body_mut().ends(under_way);
@@ -242,8 +235,9 @@ where
     });
     let served = shared.builder.serve_connection(TokioIo::new(io), service);
     let mut served = pin!(served);
-    let (mut closing, mut seen) = (false, Seen::default());
+    let (mut closing, mut orderly, mut seen) = (false, false, Seen::default());
     let mut first = pin!(tokio::time::sleep(shared.config.read_timeout));
+    let mut end = pin!(tokio::time::sleep(Duration::ZERO));
     loop {
         let silent = activity.begun.load(Ordering::Relaxed) == 0;
         tokio::select! {
@@ -270,19 +264,24 @@ where
                 let open = activity.open.load(Ordering::Relaxed);
                 let head = heard.what().filter(|_| !activity.http_2.load(Ordering::Relaxed));
                 let there = seen.look(head, shared.plane.clock.monotonic());
-                let longest = shared.config.read_timeout;
-                let longest = if narrow { longest.min(NARROW_IDLE) } else { longest };
+                let longest = if narrow { NARROW_IDLE } else { Duration::MAX };
+                let longest = longest.min(shared.config.read_timeout);
                 // An orderly end would wait for the rest of it.
                 if open == 0 && there.is_some_and(|it| it >= longest) {
                     shared.plane.meters.refused_connections.with(["head_timeout"]).inc();
                     return;
                 }
-                let silence = begun.elapsed().saturating_sub(last);
-                let is_idle = open == 0 && head.is_none() && silence > idle;
+                let is_idle = open == 0 && head.is_none() && begun.elapsed() > last + idle;
                 if tick == Tick::Stopped || is_idle {
-                    closing = true;
+                    (closing, orderly) = (true, is_idle);
+                    end.as_mut().reset(tokio::time::Instant::now() + idle.max(STALL));
                     served.as_mut().graceful_shutdown();
                 }
+            }
+            () = &mut end, if orderly => {
+                // An orderly end waits for answers that an HTTP/2 client with a shut window never takes.
+                shared.plane.meters.refused_connections.with(["stalled"]).inc();
+                return;
             }
         }
     }
@@ -294,6 +293,22 @@ pub(crate) struct UnderWay {
     active: Arc<Activity>,
     begun: tokio::time::Instant,
     heard: Arc<Heard>,
+}
+
+impl UnderWay {
+    fn begin(
+        active: Arc<Activity>,
+        begun: tokio::time::Instant,
+        heard: Arc<Heard>,
+        version: http::Version,
+    ) -> Self {
+        active.begun.fetch_add(1, Ordering::Relaxed);
+        active.open.fetch_add(1, Ordering::Relaxed);
+        if version == http::Version::HTTP_2 {
+            active.http_2.store(true, Ordering::Relaxed);
+        }
+        Self { active, begun, heard }
+    }
 }
 
 impl Drop for UnderWay {

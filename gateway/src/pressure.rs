@@ -218,6 +218,7 @@ impl Pressure {
         let forced = self.forced().map_or(Level::Calm, |(level, ..)| level);
         let now = level(last, worst).max(forced);
         self.level.store(now as u8, Ordering::Relaxed);
+        board.shut(now >= Level::Emergency);
         if now != last {
             let percent = format!("{:.0} %", worst * 100.0);
             info!(from = ?last, to = ?now, narrowest = what, used = percent, "pressure");

@@ -283,7 +283,8 @@ impl DataPlane {
         };
         let safe = request.method().is_safe();
         let permission = if safe { Permission::Read } else { Permission::Write };
-        let claims = self.claims(bearer(&request))?;
+        let subject = (&*tool.config.name, action);
+        let claims = self.claims_of(bearer(&request), caller, subject)?;
         let wish = Wish {
             agent: claims.as_ref().map_or("", |claims| &claims.agent),
             role: claims.as_ref().map_or("anonymous", |claims| &claims.role),
@@ -295,15 +296,19 @@ impl DataPlane {
         };
         let granted = self.grant(claims.as_deref(), permission, wish);
         let granted = granted.and_then(|_| self.count(claims.as_deref(), wish));
+        let granted = granted.and_then(|()| self.live());
         let audited = self.audited(caller, wish.agent, (&tool.config.name, action));
         let answer = match granted {
             Ok(()) => match self.upload(request).await {
                 Ok(request) => {
-                    let breakers = self.settings.load().flags.breakers;
+                    let settings = self.settings.load();
+                    let breakers = settings.flags.breakers;
+                    let own = settings.credential(tool.config.credential.as_deref());
+                    drop(settings);
                     match self.maim(tool, caller).await {
                         Ok(maimed) => {
-                            let from = &caller.from;
-                            proxy::pass(tool, request, to, from, in_flight, (breakers, maimed))
+                            let (from, faults) = (&caller.from, (breakers, maimed));
+                            proxy::pass(tool, request, to, from, in_flight, faults, own)
                                 .await
                                 .map_err(Refusal::from)
                         }
@@ -322,6 +327,15 @@ impl DataPlane {
             audited.leave();
         }
         answer
+    }
+
+    /// Refuses what would go over the network while no tool is to be called.
+    fn live(&self) -> Result<(), Refusal> {
+        if self.settings.load().flags.mock {
+            let words = "UPSTREAM_MODE=mock: nothing is passed on to tools; calls of their actions are answered by mocks";
+            return Err(Refusal::unavailable(words, Duration::from_secs(60)));
+        }
+        Ok(())
     }
 
     pub(crate) fn audited<'a>(
@@ -349,6 +363,18 @@ impl DataPlane {
         let Some(token) = token else { return Ok(None) };
         let checked = self.signer.check(token, self.clock.now());
         checked.map(Some).map_err(|refused| self.denied(Denied::Token(refused)))
+    }
+
+    /// The same; a token that is refused is noted in the audit.
+    pub(crate) fn claims_of(
+        &self,
+        token: Option<&str>,
+        caller: &Caller,
+        subject: (&str, &str),
+    ) -> Result<Option<Arc<Claims>>, Refusal> {
+        self.claims(token).inspect_err(|refused| {
+            self.audited(caller, "", subject).end(refused.code, &refused.reason);
+        })
     }
 
     /// Whether `wish` is granted, and how old the policies are that say so.

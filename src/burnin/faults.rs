@@ -8,7 +8,7 @@ use crate::chaos;
 use crate::monitor_client::MonitorClient;
 use ::burnin::plan::{self, HOURS, MONITOR_KILL, Step};
 use ::burnin::readings::{Progress, Readings};
-use ::chaos::{Event, Outcome};
+use ::chaos::{Event, LONGEST_PAUSE, Outcome};
 use gateway::env::{Change, EnvFile};
 use model::Timestamp;
 use platform::durable;
@@ -55,6 +55,12 @@ pub(super) struct Fault {
     /// What the monitor wrote down; none if it could not be asked.
     pub(super) event: Option<Event>,
     pub(super) error: Option<String>,
+}
+
+impl Fault {
+    pub(super) fn has_begun(&self) -> bool {
+        self.event.as_ref().is_some_and(|it| it.began.is_some())
+    }
 }
 
 /// One end of the monitor.
@@ -189,7 +195,11 @@ impl Hands {
         if step.fault == MONITOR_KILL {
             return self.kill_monitor().await;
         }
-        let duration = self.run.lasting(step.hours);
+        let mut duration = self.run.lasting(step.hours);
+        if step.fault.starts_with("process_") {
+            // A process is held no longer than that at once, however long the run is.
+            duration = duration.min(LONGEST_PAUSE);
+        }
         let at_once = step.hours == 0.0;
         let mut asked = json!({
             "name": format!("burn-in hour {} {}", step.hour, step.fault), "fault": step.fault,

@@ -31,7 +31,8 @@ pub(super) async fn judge(
 ) {
     let from = it.began;
     // Host metrics while the process was gone.
-    if let Some(fault) = faults.iter().find(|it| it.name == "process_stop") {
+    let stopped = faults.iter().find(|it| it.name == "process_stop" && it.has_begun());
+    if let Some(fault) = stopped {
         let (from, to) = (fault.began, fault.ended);
         let sql = format!(
             "SELECT count(*) AS n FROM node_load1 WHERE time > TIMESTAMP '{from}' AND time <= TIMESTAMP '{to}'"
@@ -39,7 +40,7 @@ pub(super) async fn judge(
         let seconds = (to.millis() - from.millis()) as f64 / 1_000.0;
         let n = number(monitor, &sql).await.unwrap_or(0.0);
         let words = format!("{n} samples of host load in {seconds:.0} s");
-        verdict.judge("R3.1", n >= seconds * 0.9 - 2.0, words, "one a second", sql);
+        verdict.judge("R3.1", n >= 1.0 && n >= seconds * 0.9 - 2.0, words, "one a second", sql);
     }
     let sql = format!(
         "SELECT max(tried.value) AS most FROM scrape_attempts AS tried JOIN up ON up.time = tried.time AND up.instance = tried.instance WHERE tried.job = 'gateway' AND up.job = 'gateway' AND up.value = 0 AND tried.time > TIMESTAMP '{from}'"

@@ -193,9 +193,7 @@ impl Sink {
     }
 
     fn files(dir: PathBuf) -> Result<Self, Failure> {
-        // How old samples may be is for the monitor that will use the store to say.
-        let retention = Duration::from_secs(200 * 365 * 86_400);
-        let config = StoreConfig { dir, retention, ..StoreConfig::default() };
+        let config = StoreConfig::keeping_all(&dir);
         let opened = store::open(config, Clock::system(), &Registry::new());
         Ok(Self::Files(Box::new(opened.map_err(exit::with(exit::UNAVAILABLE))?)))
     }

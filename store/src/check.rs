@@ -113,7 +113,8 @@ pub fn repair(dir: &Path, clock: Clock) -> Result<Report, StoreError> {
         manifest.begin_anew(edit)?;
     }
     // The rest is what every start does: cut the log's torn tail, write what it holds to segments.
-    let config = StoreConfig { dir: dir.to_owned(), ..StoreConfig::default() };
+    // How long samples are kept is for the monitor to say that will use it: nothing is deleted here for its age or size.
+    let config = StoreConfig::keeping_all(dir);
     let opened = crate::open(config, clock, &Registry::new())?;
     report.log = opened.replayed;
     report.log_faults(dir);

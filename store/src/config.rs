@@ -4,7 +4,7 @@ use crate::Resolution;
 use model::Bytes;
 use model::time::{human_duration, optional_duration};
 use serde::Deserialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The store's part of the configuration file.
@@ -132,6 +132,21 @@ fn matches(pattern: &str, text: &str) -> bool {
     let Some(rest) = text.strip_prefix(head) else { return false };
     let ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
     ends.into_iter().any(|at| rest.get(at..).is_some_and(|rest| matches(tail, rest)))
+}
+
+impl StoreConfig {
+    /// For tools that open a store for a moment: nothing is too old or too much, for what the store's own monitor keeps is not known.
+    pub fn keeping_all(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            retention: Duration::MAX,
+            retention_5m: Duration::MAX,
+            retention_1h: Duration::MAX,
+            retention_size: Bytes(u64::MAX),
+            min_free: Bytes(0),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for StoreConfig {

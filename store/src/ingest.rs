@@ -94,11 +94,12 @@ impl Writer {
         if state.config.sync_interval.is_zero() {
             state.sync_now(&mut log)?;
         }
+        let now = state.clock.now().millis();
         let mut live = state.live.write();
         if live.active.is_empty() {
             live.active_since = state.clock.monotonic();
         }
-        live.active.insert(sequence, &batch); // visible from here on
+        live.active.insert(sequence, &batch, now); // visible from here on
         drop(live);
         state.appended.send_replace(sequence);
         state.meters.samples.add(batch.values.len() as u64);
@@ -271,7 +272,11 @@ fn try_open(config: StoreConfig, clock: Clock, registry: &Registry) -> Result<Op
             clear_strays(&data, &read.live, doubtful)?;
             Manifest::open(&data, read)?
         }
-        Err(StoreError::NoStore(_)) => Manifest::create(&data)?,
+        Err(StoreError::NoStore(_)) => {
+            // Segments without a manifest were somebody's: a repair takes them back.
+            clear_strays(&data, &manifest::Live::default(), true)?;
+            Manifest::create(&data)?
+        }
         Err(error) => return Err(error),
     };
     let index = SeriesIndex::new(&config);
@@ -280,7 +285,7 @@ fn try_open(config: StoreConfig, clock: Clock, registry: &Registry) -> Result<Op
     let infos = InfoTable::new(manifest.live().infos.clone());
     let (half, mut full_disk) = (config.memory_budget.as_usize() / 2, false);
     let mut replayed = replay(&data, flushed, Access::Write, &index, &infos, |sequence, batch| {
-        active.insert(sequence, &batch);
+        active.insert(sequence, &batch, clock.now().millis());
         if active.sample_bytes() >= half && !full_disk {
             match persist(&config, clock, &mut manifest, &infos, &active) {
                 Ok(()) => drop(std::mem::take(&mut active)),
@@ -336,7 +341,7 @@ pub fn open_read_only(dir: &Path, clock: Clock) -> Result<(Reader, Replayed), St
     let mut active = Memtable::default();
     let infos = InfoTable::new(live.infos.clone());
     let replayed = replay(dir, live.flushed, Access::Read, &index, &infos, |sequence, batch| {
-        active.insert(sequence, &batch);
+        active.insert(sequence, &batch, clock.now().millis());
         Ok(())
     })?;
     let parts = Parts { index, infos, active, log: None, lock };
@@ -445,7 +450,9 @@ fn expose(state: &Arc<State>, registry: &Registry) {
         state.live.read().segments.iter().map(|segment| segment.meta.rows).sum::<u64>() as f64
     });
     gauge("wal_file_bytes", "Bytes in the open file of the write-ahead log.", |state| {
-        state.log.as_ref().map_or(0.0, |log| log.lock().wal.file_len() as f64)
+        // Who asks must not wait while the log is synced.
+        let log = state.log.as_ref().map(|log| log.try_lock());
+        log.map_or(0.0, |log| log.map_or(f64::NAN, |log| log.wal.file_len() as f64))
     });
 }
 

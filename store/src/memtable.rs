@@ -71,8 +71,8 @@ impl Runs {
 }
 
 impl Memtable {
-    /// Takes in `batch`, logged under `sequence`.
-    pub(crate) fn insert(&mut self, sequence: u64, batch: &Batch) {
+    /// Takes in `batch`, logged under `sequence`, at `now`.
+    pub(crate) fn insert(&mut self, sequence: u64, batch: &Batch, now: i64) {
         for (series, time, value) in batch.rows() {
             let time = time.millis();
             let Self { held, metrics, bytes, .. } = self;
@@ -85,7 +85,7 @@ impl Memtable {
                 Box::new(Held::new(series.clone()))
             });
             *bytes += held.push(time, value);
-            series.note(time, value);
+            series.note(time, value, now);
             self.samples += 1;
             if self.window.is_none_or(|window| !window.holds(time)) {
                 let window = Window::of(time);

@@ -52,9 +52,10 @@ impl Series {
         self.0.newest.load(Ordering::Relaxed)
     }
 
-    /// Notes a sample.
-    pub(crate) fn note(&self, time: i64, value: f64) {
-        if time >= self.newest() {
+    /// Notes a sample. One from after `now` is of a clock that was ahead, and gives way to what comes at the right time.
+    pub(crate) fn note(&self, time: i64, value: f64, now: i64) {
+        let newest = self.newest();
+        if time >= newest || newest > now {
             self.0.newest.store(time, Ordering::Relaxed);
             self.0.last.store(value.to_bits(), Ordering::Relaxed);
         }

@@ -174,4 +174,6 @@ fn r7_5_a_disk_that_is_almost_full_narrows_the_gateway_and_is_told() {
     let refused = ask(&gateway.data, "GET", "/t/http_fetch/get?url=a", "", "").unwrap();
     assert!(refused.status == 503 && refused.header("retry-after").is_some(), "{refused:?}");
     assert_eq!(ask(&gateway.data, "GET", "/health", "", "").unwrap().status, 200, "told even now");
+    let ready = ask(&gateway.control, "GET", "/ready", "", "").unwrap();
+    assert_eq!(ready.status, 503, "nothing is let in: traffic belongs elsewhere");
 }

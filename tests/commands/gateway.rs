@@ -421,3 +421,37 @@ fn guards_on_hosts_grant_nothing_of_which_nobody_can_say_where_it_leads() {
     }
     assert_eq!(upstream.asked(), 2);
 }
+
+/// An orderly end waits for what the client does not take: that would be for ever.
+#[test]
+fn a_client_of_http_2_that_never_takes_its_answer_is_cut_off() {
+    let dir = TempDir::new().unwrap();
+    let gateway = Gateway::start(dir.path(), "idle_timeout = \"1s\"\n");
+    let mut socket = std::net::TcpStream::connect(&gateway.data).unwrap();
+    let frame = |kind: u8, flags: u8, stream: u8, body: &[u8]| {
+        [&[0, 0, u8::try_from(body.len()).unwrap(), kind, flags, 0, 0, 0, stream], body].concat()
+    };
+    // A window of nothing (SETTINGS), and GET http://a/live (HEADERS, all of it; RFC 9113, RFC 7541).
+    let shut = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let ask = frame(1, 5, 1, b"\x82\x86\x04\x05/live\x01\x01a");
+    socket
+        .write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &shut, &ask].concat())
+        .unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(90))).unwrap();
+    loop {
+        let mut head = [0; 9];
+        if socket.read_exact(&mut head).is_err() {
+            break;
+        }
+        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+        let mut body = vec![0; length];
+        socket.read_exact(&mut body).unwrap();
+        // PING: it is alive.
+        if head[3] == 6 && head[4] == 0 {
+            socket.write_all(&frame(6, 1, 0, &body)).unwrap();
+        }
+    }
+    wait_for("its count", || {
+        (gateway.metric("gateway_connections_ended_total{reason=\"stalled\"") >= 1.0).then_some(())
+    });
+}

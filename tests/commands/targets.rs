@@ -63,3 +63,17 @@ fn the_page_for_people_and_the_health_are_served() {
     assert_eq!(get(&monitor.address, "/nothing").unwrap().0, 404);
     assert!(get(&monitor.address, "/health").unwrap().1.contains("\"status\":\"healthy\""));
 }
+
+/// Room that comes back is used, and what is left out is counted each time.
+#[test]
+fn a_series_that_was_refused_is_asked_for_again_at_each_scrape() {
+    let dir = TempDir::new().unwrap();
+    let server = PageServer::start(|_| ok("a{x=\"1\"} 1\na{x=\"2\"} 1\n"));
+    let config = format!("max_series_per_metric = 1\n{NO_HOST}{}", job("j", server.address));
+    let monitor = Monitor::start(dir.path(), &config);
+    wait_for("three scrapes that leave one out", || {
+        let sql = "SELECT count(*) FROM scrape_refused_series WHERE value = 1";
+        let rows = monitor.try_query(sql).ok()?;
+        (rows.first()?.parse::<u32>().ok()? >= 3).then_some(())
+    });
+}

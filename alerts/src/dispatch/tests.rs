@@ -277,7 +277,7 @@ async fn nobody_acknowledges_and_the_next_one_is_told() {
     let mut bench = Bench::new(dir.path(), config);
     assert_eq!(bench.sees("Down", &["a"]).messages(500), ["first: a"]);
     assert_eq!(bench.messages(200), ["second escalated: a"]);
-    assert_eq!(bench.messages(3_500), ["first again: a"]);
+    assert_eq!(bench.messages(3_600), ["first again: a"]);
     bench.sees("Down", &[]).messages(60);
     assert_eq!(bench.sees("Down", &["a"]).messages(60), ["first: a"]);
     let (alerts, _) = bench.desk().alerts(1, false, |_| true);

@@ -336,13 +336,13 @@ fn pairs(
     for element in many {
         let key = matching.by.of(&element.labels);
         let Some(partner) = partners.get(&key) else { continue };
-        if matching.many == Many::No && !met.insert(key.clone()) {
-            return Err(ambiguous(&key, "left"));
-        }
         let (a, b) =
             if swapped { (partner.value, element.value) } else { (element.value, partner.value) };
         let Some(value) = result(operator, truth, a, b, a) else { continue };
-        let labels = if operator.is_comparison() && !truth || matching.many != Many::No {
+        if matching.many == Many::No && !met.insert(key.clone()) {
+            return Err(ambiguous(&key, "left"));
+        }
+        let labels = if matching.many != Many::No {
             let own = element.labels.iter().filter(|(name, _)| !matching.include.contains(*name));
             let taken = partner.labels.iter().filter(|(name, _)| matching.include.contains(*name));
             Labels::from_pairs(own.chain(taken))

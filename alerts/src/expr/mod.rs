@@ -243,7 +243,7 @@ impl Expr {
     }
 
     /// Its number, where that depends on nothing.
-    fn constant(&self) -> Option<f64> {
+    pub(crate) fn constant(&self) -> Option<f64> {
         match self {
             Self::Number(number) => Some(*number),
             Self::Binary { operator, left, right, .. } => {

@@ -341,15 +341,7 @@ impl Parser {
 
     fn number(&mut self, why: &str) -> Result<f64, ExprFault> {
         let place = self.fault(why);
-        match self.binary(3)? {
-            Expr::Number(number) => Ok(number),
-            Expr::Binary { operator: Operator::Multiply, left, right, .. } => match (*left, *right)
-            {
-                (Expr::Number(a), Expr::Number(b)) => Ok(a * b),
-                _ => Err(place),
-            },
-            _ => Err(place),
-        }
+        self.binary(3)?.constant().ok_or(place)
     }
 
     fn selector(&mut self, metric: &str, at: usize) -> Result<Selector, ExprFault> {

@@ -8,14 +8,18 @@ use crate::config::{EmailConfig, Security};
 use crate::expr::source::Source;
 use crate::expr::{Matcher, Selector, Test};
 use crate::secret;
+use lettre::address::Envelope;
 use lettre::message::header::ContentType;
 use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
+use lettre::transport::smtp;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::transport::smtp::response::Response;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use model::Timestamp;
 use runtime::Clock;
 use std::time::Duration;
+use tracing::warn;
 
 /// A receiver by mail.
 #[derive(Debug)]
@@ -64,7 +68,8 @@ impl Email {
         let broken = |why: String| Refused { why, for_good: false, after: None };
         let message = self.message(entries).await.map_err(broken)?;
         let transport = self.transport().map_err(broken)?;
-        let sent = tokio::time::timeout(self.config.timeout, transport.send(message)).await;
+        let sent =
+            tokio::time::timeout(self.config.timeout, self.to_all(&transport, message)).await;
         match sent {
             Err(_) => Err(broken(format!(
                 "no answer of the mail server within {:?}",
@@ -86,6 +91,32 @@ impl Email {
                 })
             }
         }
+    }
+
+    /// To all at once; where the server refuses that for good, to each alone: one bad address must not keep the others from hearing.
+    async fn to_all(
+        &self,
+        transport: &AsyncSmtpTransport<Tokio1Executor>,
+        message: Message,
+    ) -> Result<Response, smtp::Error> {
+        let refused = match transport.send(message.clone()).await {
+            Err(refused) if refused.is_permanent() && self.to.len() > 1 => refused,
+            outcome => return outcome,
+        };
+        let bytes = message.formatted();
+        let mut taken = None;
+        for to in &self.to {
+            let one = vec![to.email.clone()];
+            let envelope = Envelope::new(Some(self.from.email.clone()), one);
+            let Ok(envelope) = envelope else { continue };
+            match transport.send_raw(&envelope, &bytes).await {
+                Ok(answer) => taken = Some(answer),
+                Err(error) => {
+                    warn!(to = %to.email, %error, "the mail server does not take this address");
+                }
+            }
+        }
+        taken.ok_or(refused)
     }
 
     fn transport(&self) -> Result<AsyncSmtpTransport<Tokio1Executor>, String> {

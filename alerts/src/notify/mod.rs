@@ -223,10 +223,14 @@ impl Sender {
             let mut waiting: Vec<&Entry> =
                 kept.waiting.values().filter(|it| it.receiver == self.name).collect();
             waiting.sort_by_key(|it| (it.made, it.key.clone()));
-            let mut seen = BTreeSet::new();
-            // Within a group the order stays.
-            let first: Vec<&Entry> =
-                waiting.into_iter().filter(|it| seen.insert(it.group.as_str())).collect();
+            // Within a group the order stays, and of one alert across them: its end must not come before its beginning.
+            let (mut seen, mut told) = (BTreeSet::new(), BTreeSet::new());
+            let first = waiting.into_iter().filter(|it| {
+                let begun = it.alerts.iter().any(|of| told.contains(of.fingerprint.as_str()));
+                told.extend(it.alerts.iter().map(|of| of.fingerprint.as_str()));
+                seen.insert(it.group.as_str()) && !begun
+            });
+            let first: Vec<&Entry> = first.collect();
             let next = first.iter().map(|it| it.next).min().unwrap_or(later);
             // A last try that is yet to come is of a clock that went back.
             let due = |it: &&Entry| it.next <= now || it.tried.is_some_and(|tried| tried > now);

@@ -49,6 +49,8 @@ pub(crate) struct Remediator(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) config: RemediationConfig,
     pub(crate) runbooks: Vec<(RunbookConfig, Vec<Matcher>)>,
+    /// How often the rule of a name is looked at.
+    intervals: BTreeMap<String, Duration>,
     pub(crate) book: Book,
     pub(crate) source: Source,
     pub(crate) client: HttpClient,
@@ -61,17 +63,33 @@ pub(crate) struct Inner {
 impl Remediator {
     /// Must be called within a tokio runtime.
     pub(crate) fn new(
-        (config, runbooks): (RemediationConfig, Vec<RunbookConfig>),
+        (config, runbooks, intervals): (
+            RemediationConfig,
+            Vec<RunbookConfig>,
+            BTreeMap<String, Duration>,
+        ),
         quiet: Quiet,
         book: Book,
         source: Source,
         clock: Clock,
         receivers: Vec<String>,
-    ) -> Self {
+    ) -> Result<Self, AlertsError> {
         let runbooks =
             runbooks.into_iter().filter_map(|it| Some((it.clone(), matchers(&it.matchers).ok()?)));
-        let (runbooks, client) = (runbooks.collect(), HttpClient::new());
-        Self(Arc::new(Inner { config, runbooks, book, source, client, clock, quiet, receivers }))
+        let tls = HttpClient::with_tls(&platform::tls::Tls::default());
+        let client = tls.map_err(|error| AlertsError::Setting(error.to_string()))?;
+        let runbooks = runbooks.collect();
+        Ok(Self(Arc::new(Inner {
+            config,
+            runbooks,
+            intervals,
+            book,
+            source,
+            client,
+            clock,
+            quiet,
+            receivers,
+        })))
     }
 
     /// Looks for alerts that have a runbook until stopped.
@@ -223,22 +241,27 @@ impl Inner {
     ) {
         let dry = self.config.dry_run || runbook.dry_run;
         info!(runbook = %runbook.name, alert = %alert.rule, dry, "carrying a runbook out");
-        let mut paged = false;
+        let (mut paged, mut alone) = (false, false);
         for step in &runbook.step {
-            if !safety::is_allowed(self) {
-                run.detail = "remediation was switched off while this ran".to_owned();
-                break;
-            }
             if !self.still_fires(&run.alert) {
                 run.outcome = "helped".to_owned();
                 break;
             }
-            // Who is told changes nothing; what is done might be in somebody's way.
             let acts = step.callback.is_some() || step.restart.is_some();
-            if acts && let Err(no) = self.still_wanted(&run.alert).await {
+            if acts && alone {
+                continue;
+            }
+            if let Err(no) = safety::may_go_on(self, runbook, &run, acts).await {
                 run.outcome = "stopped".to_owned();
                 run.detail = format!("before step {}: {}", step.name, no.why);
-                break;
+                if no.is_for_a_person() {
+                    break;
+                }
+                // Nothing more is done, and whoever stands further down is told.
+                alone = true;
+                if acts {
+                    continue;
+                }
             }
             let taken = self.take(runbook, step, alert, &mut run, dry).await;
             paged |= taken == "told";
@@ -265,19 +288,12 @@ impl Inner {
             "dry_run" => format!("runbook {} was only written down (dry run)", runbook.name),
             _ => format!("runbook {} did not help: a person is needed", runbook.name),
         };
-        if run.outcome == "did_not_help" && !paged {
+        let left = alone && self.still_fires(&run.alert);
+        if (run.outcome == "did_not_help" || left) && !paged {
             self.page(&run, &self.receivers).await;
         }
         info!(runbook = %runbook.name, outcome = run.outcome, "runbook is over");
         self.note(&run, words).await;
-    }
-
-    async fn still_wanted(self: &Arc<Self>, fingerprint: &str) -> Result<(), safety::Refused> {
-        let (own, fingerprint) = (Arc::clone(self), fingerprint.to_owned());
-        let asked = tokio::task::spawn_blocking(move || safety::still_wanted(&own, &fingerprint));
-        // Nothing is done on an answer that did not come.
-        let lost = |_| Err(safety::refused("unknown", "whether it is wanted could not be told"));
-        asked.await.unwrap_or_else(lost)
     }
 
     /// Whether the alert came to its end after `began`: one that was over before is no merit of the step.
@@ -547,6 +563,7 @@ fn page(kept: &mut Kept, run: &Remediation, receivers: &[String], now: Timestamp
         fired: alert.standing.fired.unwrap_or(alert.standing.since),
         resolved: !alert.fires(),
         severity: alert.severity().to_owned(),
+        at: Some(now),
     };
     let firing = usize::from(alert.fires());
     let mut shown = alert.clone();

@@ -36,8 +36,7 @@ pub(crate) fn rules(file: &str, text: &str) -> (Vec<Rule>, Vec<Fault>) {
     for rule in &found {
         let key = (rule.group.clone(), rule.name.clone());
         if let Some(first) = seen.insert(key, rule.place.clone())
-            && found.iter().filter(|it| it.name == rule.name && it.query() == rule.query()).count()
-                > 1
+            && found.iter().filter(|it| is_the_same(it, rule)).count() > 1
         {
             let parts: Vec<usize> =
                 rule.place.rsplit(':').take(2).filter_map(|it| it.parse().ok()).collect();
@@ -48,6 +47,12 @@ pub(crate) fn rules(file: &str, text: &str) -> (Vec<Rule>, Vec<Fault>) {
         }
     }
     (found, faults.all)
+}
+
+/// Rules of one name may differ in what they wait for and what they are labelled with.
+fn is_the_same(one: &Rule, other: &Rule) -> bool {
+    let place = (&one.group, &one.name) == (&other.group, &other.name);
+    place && one.query() == other.query() && (&one.labels, one.hold) == (&other.labels, other.hold)
 }
 
 /// Gives each rule its id, over all files: by group, name, and number among its like.

@@ -228,6 +228,8 @@ struct Handle {
     timed: bool,
     /// The number of the page that it was first on.
     since: u64,
+    /// The store had no room for it: it is asked again at each page.
+    refused: bool,
 }
 
 /// Series of the last page that are not yet found on this one, by their text.
@@ -250,7 +252,7 @@ impl PageReader {
         parser: &mut Parser<'a>,
         at: usize,
     ) -> Option<Result<(Line<'a>, bool), Malformed>> {
-        if let Some(known) = self.last.get(at) {
+        if let Some(known) = self.last.get(at).filter(|known| !known.handle.refused) {
             let is_known = |text: &[u8]| Self::fingerprint(&self.hash, text) == known.text;
             if let Some(sample) = parser.next_known(known.text.0 as usize, is_known) {
                 return Some(Ok((Line::Sample(sample), true)));
@@ -303,11 +305,13 @@ impl PageReader {
             let text = || Self::fingerprint(&self.hash, sample.series.as_bytes());
             let in_place = in_place || self.last.get(at).is_some_and(|known| known.text == text());
             match self.last.get_mut(at) {
-                Some(known) if in_place => known.handle.timed = timed,
+                Some(known) if in_place && !known.handle.refused => known.handle.timed = timed,
+                Some(_) if in_place => self.ask_again(at, timed, &parser),
                 _ => {
                     // From here on this page differs from the last: find its series by their text.
                     let text = text();
                     let known = elsewhere.get_or_insert_with(|| self.drain(at)).remove(&text);
+                    let known = known.filter(|known| !known.refused);
                     let mut handle = known.unwrap_or_else(|| self.meet(&parser));
                     handle.timed = timed;
                     self.last.insert(at, Known { text, handle });
@@ -338,11 +342,21 @@ impl PageReader {
         }
     }
 
+    /// Asks the store again for a series that it had no room for.
+    fn ask_again(&mut self, at: usize, timed: bool, parser: &Parser<'_>) {
+        let new = self.meet(parser);
+        if let Some(known) = self.last.get_mut(at) {
+            known.handle = Handle { timed, since: known.handle.since, ..new };
+        }
+    }
+
     /// The handle of a series that was not on the last page.
     fn meet(&mut self, parser: &Parser<'_>) -> Handle {
         let Manner { honor_labels, metric_relabel, .. } = &*self.manner;
+        let before = self.stage.refused();
         let series = self.stage.admit(&parser.key(), *honor_labels, metric_relabel);
-        Handle { series, timed: false, since: self.pages }
+        let refused = self.stage.refused() > before;
+        Handle { series, timed: false, since: self.pages, refused }
     }
 
     /// Stages what the `at`-th line of its kind says, if the last page said something else there.

@@ -242,13 +242,21 @@ pub fn growth(
     })
 }
 
-/// Processor seconds for 1,000 requests in each of `windows` equal parts of the calm hours of a run, against the median of the first
-/// fifth: the least and the greatest share.
-pub fn cost(
-    readings: &[Reading],
-    windows: usize,
-    disturbed: impl Fn(f64) -> bool,
-) -> Option<(f64, f64, f64)> {
+/// What requests cost the processor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Seconds for 1,000 requests in the first fifth, the median of its windows.
+    pub baseline: f64,
+    /// The least and the greatest window, as share of that.
+    pub least: f64,
+    /// The same.
+    pub greatest: f64,
+    /// What a line through the windows rises in the run, as share of that, and the lower end of its 95 % interval.
+    pub trend: [f64; 2],
+}
+
+/// Processor seconds for 1,000 requests in each of `windows` equal parts of the calm hours of a run.
+pub fn cost(readings: &[Reading], windows: usize, disturbed: impl Fn(f64) -> bool) -> Option<Cost> {
     let first = readings.first()?.hour;
     let span = readings.last()?.hour - first;
     let mut sums = vec![(0.0, 0.0); windows];
@@ -275,7 +283,10 @@ pub fn cost(
     let baseline = stats::order::median(&mut warm)?;
     let least = costs.iter().copied().fold(f64::INFINITY, f64::min) / baseline;
     let greatest = costs.iter().copied().fold(0.0, f64::max) / baseline;
-    (costs.len() >= 5 && baseline > 0.0).then_some((baseline, least, greatest))
+    let places: Vec<f64> = (0..costs.len()).map(|at| at as f64 / costs.len() as f64).collect();
+    let line = stats::slope::theil_sen(&places, &costs, 0.95);
+    let trend = line.map_or([0.0; 2], |line| [line.slope, line.low].map(|it| it / baseline));
+    (costs.len() >= 5 && baseline > 0.0).then_some(Cost { baseline, least, greatest, trend })
 }
 
 #[cfg(test)]
@@ -321,10 +332,13 @@ mod tests {
 
     #[test]
     fn r1_5_a_window_that_costs_more_is_found() {
-        let (baseline, least, greatest) = cost(&run(|_| 3e7, |_| 1e-4), 48, |_| false).unwrap();
+        let Cost { baseline, least, greatest, trend } =
+            cost(&run(|_| 3e7, |_| 1e-4), 48, |_| false).unwrap();
+        assert!(trend[0].abs() < 0.01, "{trend:?}");
         assert!((baseline - 0.1).abs() < 1e-6 && least > 0.99 && greatest < 1.01);
         let drift = run(|_| 3e7, |hour| 1e-4 * (1.0 + hour / 96.0));
-        let (_, _, greatest) = cost(&drift, 48, |_| false).unwrap();
+        let Cost { greatest, trend, .. } = cost(&drift, 48, |_| false).unwrap();
+        assert!(trend[1] > 0.05, "{trend:?}");
         assert!(greatest > 1.25, "{greatest}");
     }
 

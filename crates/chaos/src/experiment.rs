@@ -157,7 +157,7 @@ impl Fault {
     }
 
     /// Whether it is done in a moment and has no end of its own.
-    pub(crate) fn at_once(self) -> bool {
+    pub fn at_once(self) -> bool {
         matches!(self, Self::TaskPanic | Self::TaskHang | Self::ProcessKill)
     }
 }
@@ -239,7 +239,7 @@ fn is_all(percent: &f64) -> bool {
 /// The longest fault.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 /// The longest pause that a watchdog gives.
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 impl Experiment {
     /// One of this fault for so long, with all else usual.

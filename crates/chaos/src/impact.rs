@@ -51,8 +51,18 @@ pub(crate) async fn measure(ask: &Ask, config: &ChaosConfig, event: &mut Event) 
 /// Who noticed: the first alert, and the first of findings and alerts together.
 pub(crate) async fn noticed(ask: &Ask, event: &mut Event) {
     let Some(began) = event.began else { return };
-    let until = event.ended.unwrap_or(began).plus(AFTER);
-    let (from, to) = (literal(began), literal(until));
+    let ended = event.ended.unwrap_or(began);
+    let (from, over) = (literal(began), literal(ended));
+    // What is told after the next one began may be of that one.
+    let next =
+        format!("SELECT began AS at FROM chaos_events WHERE began > {over} ORDER BY began LIMIT 1");
+    let next = ask
+        .rows(&next)
+        .await
+        .ok()
+        .and_then(|rows| Timestamp::parse(rows.first()?.get("at").and_then(Value::as_str)?));
+    let until = ended.plus(AFTER);
+    let to = literal(next.map_or(until, |next| next.min(until)));
     let first = async |sql: String| -> Option<(String, f64)> {
         let rows = ask.rows(&sql).await.ok()?;
         let row = rows.first()?;

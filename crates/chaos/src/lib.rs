@@ -19,6 +19,6 @@ mod steady;
 
 pub use book::{Book, Event, Outcome, Source};
 pub use controller::{Controller, Refused};
-pub use experiment::{ChaosConfig, Experiment, Fault, Schedule};
+pub use experiment::{ChaosConfig, Experiment, Fault, LONGEST_PAUSE, Schedule};
 pub use hands::{Boxed, Hands, RealHands};
 pub use steady::{Ask, Rows};

@@ -247,8 +247,10 @@ fn container(name: &str, found: ContainerInspectResponse) -> Container {
     Container {
         name: name.to_owned(),
         image: found.config.and_then(|it| it.image).unwrap_or_default(),
-        running: state.status == Some(ContainerStateStatusEnum::RUNNING)
-            || state.running == Some(true),
+        // Docker calls one that waits to be started again running, too.
+        running: state.restarting != Some(true)
+            && (state.status == Some(ContainerStateStatusEnum::RUNNING)
+                || state.running == Some(true)),
         healthy,
         exit_code: state.exit_code.unwrap_or(0),
         oom_killed: state.oom_killed == Some(true),

@@ -134,6 +134,21 @@ fn make_like(path: &Path, temporary: &Path) -> Result<(), PlatformError> {
         .map_err(PlatformError::file("set the permissions of", temporary))
 }
 
+/// Gives `file` the owner and group of `path`, where we may; `file` stays open to none but its owner.
+#[cfg(unix)]
+pub fn belong_like(path: &Path, file: &Path) {
+    use std::os::unix::fs::{MetadataExt, chown};
+    if let (Ok(of), Ok(now)) = (fs::metadata(path), fs::metadata(file))
+        && (of.uid(), of.gid()) != (now.uid(), now.gid())
+    {
+        let _ = chown(file, Some(of.uid()), Some(of.gid()));
+    }
+}
+
+/// Elsewhere a new file has the permissions of its folder.
+#[cfg(not(unix))]
+pub fn belong_like(_path: &Path, _file: &Path) {}
+
 /// Elsewhere a new file has the permissions of its folder.
 #[cfg(not(unix))]
 fn make_like(_path: &Path, _temporary: &Path) -> Result<(), PlatformError> {

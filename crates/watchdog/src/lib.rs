@@ -28,6 +28,7 @@ use containers::EngineError;
 use meters::Meters;
 use page::Pager;
 use platform::http::HttpClient;
+use platform::lock::DirLock;
 use platform::tls::Tls;
 use platform::{PlatformError, process, serve};
 use restart::{Keeper, Shared};
@@ -76,6 +77,11 @@ pub async fn run(
             Err(error) => warn!(%address, %error, "own metrics are not served"),
         }
     }
+    // What has our mark is left by an earlier watchdog only if that one is gone.
+    let lock = DirLock::exclusive(
+        &config.dir.join("LOCK"),
+        &format!("watchdog, process {}", std::process::id()),
+    )?;
     for child in config.child.clone() {
         let pids = process::kill_marked(MARK, &mark(&config.dir, &child.name));
         if !pids.is_empty() {
@@ -92,7 +98,9 @@ pub async fn run(
         tasks.spawn("container", |stop| keeper.run(stop));
     }
     let grace = config.stop_grace + Duration::from_secs(1);
-    tasks.run(grace).await.map_err(|failed| WatchdogError::Task(failed.to_string()))
+    let ended = tasks.run(grace).await;
+    drop(lock);
+    ended.map_err(|failed| WatchdogError::Task(failed.to_string()))
 }
 
 async fn show(

@@ -3,6 +3,7 @@
 use ahash::AHashMap;
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Policies that the gateway holds at most.
@@ -131,7 +132,14 @@ impl Policy {
             }
         }
         let guards = self.spec.guards.clone().unwrap_or_default();
-        for list in [self.spec.scopes.len(), self.spec.quotas.len(), guards.allowed_domains.len()] {
+        for domain in guards.blocked_domains.iter().chain(&guards.allowed_domains) {
+            // One that can never match would grant or deny in silence.
+            if host(domain).is_none() {
+                faults.push(format!("spec.guards: {domain:?} is no host; write example.org, of which those below are part, or an address"));
+            }
+        }
+        let domains = [guards.blocked_domains.len(), guards.allowed_domains.len()];
+        for list in [self.spec.scopes.len(), self.spec.quotas.len()].into_iter().chain(domains) {
             if list > LONGEST {
                 faults.push(format!("spec: a list has {list} entries; {LONGEST} are allowed"));
             }
@@ -258,12 +266,11 @@ fn against(spec: &Spec, wish: Wish<'_>, now: Timestamp) -> Option<String> {
     if guards.blocked_domains.is_empty() && guards.allowed_domains.is_empty() {
         return None;
     }
-    let host = wish.host?.trim_end_matches('.').to_ascii_lowercase();
-    if host.is_empty() {
+    let Some(host) = host(wish.host?) else {
         return Some("where it leads cannot be told, and hosts are guarded".to_owned());
-    }
+    };
     let below = |domain: &String| {
-        let domain = domain.to_ascii_lowercase();
+        let Some(domain) = self::host(domain) else { return false };
         host == domain || host.strip_suffix(&domain).is_some_and(|rest| rest.ends_with('.'))
     };
     if guards.blocked_domains.iter().any(below)
@@ -272,6 +279,19 @@ fn against(spec: &Spec, wish: Wish<'_>, now: Timestamp) -> Option<String> {
         return Some(format!("host {host} is not allowed"));
     }
     None
+}
+
+/// A host in the one form in which it is compared; none where it may be an address in a form that only some understand.
+pub(crate) fn host(text: &str) -> Option<String> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Some(address.to_canonical().to_string());
+    }
+    let name = bare.trim_end_matches('.').to_ascii_lowercase();
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let number = last.starts_with("0x") || last.bytes().all(|byte| byte.is_ascii_digit());
+    let odd = |c: char| !(c.is_alphanumeric() || "-_.".contains(c));
+    (!number && !name.starts_with('.') && !name.contains(odd)).then_some(name)
 }
 
 /// `30s`, `1m`, `1h`, `7d`; one second to a year.
@@ -290,6 +310,25 @@ mod tests {
         let policy: Policy = serde_json::from_value(text).unwrap();
         assert_eq!(policy.faults(), [""; 0]);
         Policies::new(vec![policy])
+    }
+
+    #[test]
+    fn a_guarded_host_that_can_never_match_is_a_fault() {
+        for (domain, fits) in [
+            ("example.org", true),
+            ("169.254.169.254", true),
+            ("::1", true),
+            ("*.internal.corp", false),
+            (".internal.corp", false),
+            ("internal.corp:80", false),
+            ("0xA9FEA9FE", false),
+        ] {
+            let spec =
+                serde_json::json!({ "scopes": ["*"], "guards": { "blockedDomains": [domain] } });
+            let text = serde_json::json!({ "id": "1", "name": "p", "role": "r", "spec": spec });
+            let policy: Policy = serde_json::from_value(text).unwrap();
+            assert_eq!(policy.faults().is_empty(), fits, "{domain}: {:?}", policy.faults());
+        }
     }
 
     const WISH: Wish<'static> = Wish {

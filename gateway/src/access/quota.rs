@@ -64,7 +64,7 @@ impl Quotas {
         let mut slots = self.slots.lock();
         for quota in quotas {
             let (key, ends) = self.place(agent, quota, now);
-            let (count, ends) = match find(&slots, key, now) {
+            let (count, ends) = match find(&slots, key, ends, now) {
                 Found::Here(at) => slots.get(at).map_or((0, ends), |slot| (slot.count, slot.ends)),
                 Found::Free(_) | Found::Nowhere => (0, ends),
             };
@@ -76,7 +76,7 @@ impl Quotas {
         let mut counted = Counted::Within;
         for quota in quotas {
             let (key, ends) = self.place(agent, quota, now);
-            let (at, fresh) = match find(&slots, key, now) {
+            let (at, fresh) = match find(&slots, key, ends, now) {
                 Found::Here(at) => (Some(at), false),
                 Found::Free(at) => (Some(at), true),
                 Found::Nowhere => (None, false),
@@ -98,13 +98,14 @@ impl Quotas {
     }
 }
 
-fn find(slots: &[Slot], key: u64, now: i64) -> Found {
+/// A slot of the same key that ends with another window is of a clock that went otherwise.
+fn find(slots: &[Slot], key: u64, ends: i64, now: i64) -> Found {
     let mut found = Found::Nowhere;
     for probe in 0..PROBES {
         let at = (key as usize).wrapping_add(probe) % SLOTS;
         let Some(slot) = slots.get(at) else { continue };
         if slot.key == key && slot.ends > now {
-            return Found::Here(at);
+            return if slot.ends == ends { Found::Here(at) } else { Found::Free(at) };
         }
         if matches!(found, Found::Nowhere) && slot.ends <= now {
             found = Found::Free(at);
@@ -126,6 +127,15 @@ mod tests {
         assert_eq!(count("a", 2_000), Counted::Over(minute, Duration::from_secs(58)));
         assert_eq!(count("b", 2_000), Counted::Within);
         assert_eq!(count("a", 60_000), Counted::Within);
+        // A clock that ran ahead and was put right.
+        assert_eq!(
+            (count("c", 3_600_000), count("c", 3_600_001)),
+            (Counted::Within, Counted::Within)
+        );
+        assert_eq!(
+            (count("c", 3_600_002) == Counted::Within, count("c", 5)),
+            (false, Counted::Within)
+        );
     }
 
     #[test]

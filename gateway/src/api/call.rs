@@ -36,13 +36,14 @@ pub(crate) async fn proxy_request(
 ) -> Result<Response<Body>, Refusal> {
     only(request.method(), &[Method::POST])?;
     let asked: ProxyRequest = plane.read_json(request.into_body()).await?;
-    let claims = plane.claims(Some(&asked.agent_token))?;
     let tools = &plane.targets.tools;
     let tool = tools.iter().find(|tool| tool.config.name == asked.tool);
     let tool = tool.ok_or_else(|| Refusal::bad(format!("there is no tool {:?}", asked.tool)))?;
     let (action, _) = tool.action(&asked.action).ok_or_else(|| {
         Refusal::bad(format!("tool {:?} has no action {:?}", asked.tool, asked.action))
     })?;
+    let subject = (&*tool.config.name, &*asked.action);
+    let claims = plane.claims_of(Some(&asked.agent_token), caller, subject)?;
     call(plane, caller, claims, (tool, action), asked.params).await
 }
 
@@ -54,8 +55,9 @@ pub(crate) async fn by_path(
     caller: &Caller,
 ) -> Result<Response<Body>, Refusal> {
     only(request.method(), &[Method::GET, Method::POST])?;
-    let claims = plane.claims(bearer(&request))?;
     let tool = plane.targets.tools.get(tool).ok_or_else(|| Refusal::not_found("no such tool"))?;
+    let name = tool.actions.get(action).map_or("", |action| &action.config.name);
+    let claims = plane.claims_of(bearer(&request), caller, (&tool.config.name, name))?;
     let params = if request.method() == Method::GET {
         parameters(request.uri().query().unwrap_or_default())
     } else {
@@ -368,12 +370,14 @@ fn query_of(params: &Map<String, Value>) -> String {
     params.iter().map(pair).collect::<Vec<_>>().join("&")
 }
 
-/// The host that a URL names, in lower case. None of what readers of URLs take in different ways: blanks, backslashes, users, other schemes.
+/// The host that a URL names, in lower case, an address in its one form. None of what readers of URLs take in different ways: blanks,
+/// backslashes, users, other schemes, addresses as one number or in octal.
 fn host_of(url: &str) -> Option<String> {
     let odd = |c: char| c.is_whitespace() || c.is_control() || c == '\\' || c == '@';
     let uri: http::Uri = Some(url).filter(|url| !url.contains(odd))?.parse().ok()?;
     let known = matches!(uri.scheme_str(), Some("http" | "https"));
-    uri.host().filter(|host| known && !host.is_empty()).map(str::to_ascii_lowercase)
+    let host = uri.host().filter(|host| known && !host.is_empty())?;
+    crate::access::policy::host(host)
 }
 
 #[cfg(test)]
@@ -391,6 +395,8 @@ mod tests {
     #[test]
     fn a_host_is_what_the_tool_would_connect_to() {
         assert_eq!(host_of("http://API.example:80/x?y").as_deref(), Some("api.example"));
+        assert_eq!(host_of("http://[::ffff:a9fe:a9fe]/").as_deref(), Some("169.254.169.254"));
+        assert_eq!(host_of("http://[::1]:8/").as_deref(), Some("::1"));
         for url in [
             "/x",
             "//evil.net/x",
@@ -400,6 +406,10 @@ mod tests {
             "http://user@evil.net/",
             "ftp://evil.net/",
             "http://169.254.169.254/ x",
+            "http://2852039166/latest",
+            "http://0xA9FEA9FE/",
+            "http://0251.0376.0251.0376/",
+            "http://127.1/",
             "",
         ] {
             assert_eq!(host_of(url), None, "{url}");

@@ -25,7 +25,7 @@ pub(crate) fn page(path: &str, board: &Board, registry: &Registry) -> Option<Res
         }
         "/health" => {
             let report = board.report();
-            let code = unless(report.status != State::Failed && board.is_ready());
+            let code = unless(report.status != State::Failed && board.is_sound());
             json(code, serde_json::to_string(&report).unwrap_or_default())
         }
         "/metrics" => {

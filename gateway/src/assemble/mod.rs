@@ -145,7 +145,8 @@ async fn settle_audit(parts: &Parts) {
         }
     });
     if settled.await.is_err() {
-        warn!(records = parts.audit.waiting(), "audit records could not be written before the end");
+        info!("the database does not take the last audit records in time; they go to the journal");
+        parts.sink.lock().await.save();
     }
 }
 
@@ -178,7 +179,12 @@ fn parts(
     let env = env.map(|path| EnvFile::new(path, clock));
     if let Some(file) = &env {
         own::mend_left(file, &config.dir)?;
-        for version in file.recover()? {
+        // Without it the gateway runs as well: a lock or journal of another user's must not keep it from starting.
+        let left = file.recover().unwrap_or_else(|error| {
+            warn!(%error, "changes of the environment file that nobody called good could not be looked for; give its lock and journal to the user of the gateway");
+            Vec::new()
+        });
+        for version in left {
             warn!(
                 version,
                 "a change of the environment file that nobody called good was taken back"
@@ -284,14 +290,14 @@ fn admin(
         pressure: Arc::clone(&parts.pressure),
         components,
         faults: Arc::clone(faults),
-        own_faults: OwnFaults {
+        own_faults: Arc::new(OwnFaults {
             database: Arc::clone(&parts.database),
             cache: Arc::clone(&parts.cache),
             audit: parts.audit.clone(),
             env: parts.env.clone(),
             dir: config.dir.clone(),
             running: Mutex::default(),
-        },
+        }),
         tools: parts.tools.clone(),
         audit: parts.audit.clone(),
         env: parts.env.clone(),

@@ -49,7 +49,7 @@ pub(crate) struct Admin {
     pub(crate) pressure: Arc<Pressure>,
     pub(crate) components: Arc<Components>,
     pub(crate) faults: Arc<Faults>,
-    pub(crate) own_faults: OwnFaults,
+    pub(crate) own_faults: Arc<OwnFaults>,
     pub(crate) tools: Vec<Arc<Tool>>,
     pub(crate) audit: Audit,
     pub(crate) env: Option<EnvFile>,
@@ -143,7 +143,7 @@ impl Admin {
             (&Method::GET, "/admin/flags") => flags::show(self).await,
             (&Method::POST, "/admin/flags") => flags::change(self, &body).await,
             (&Method::POST, "/admin/chaos/own") => {
-                let what = self.own_faults.begin(&read(&body)?).map_err(Refusal::bad)?;
+                let what = self.begin_own(&body).await?;
                 self.note(&what, StatusCode::OK);
                 Ok(self.own_faults())
             }
@@ -223,6 +223,13 @@ impl Admin {
         let words = format!("degraded to {} for {time:?}: {}", asked.level, asked.reason);
         self.note(&words, StatusCode::OK);
         Ok(self.level())
+    }
+
+    /// Apart: it may wait for a lock or a disk, and health is answered on this thread.
+    async fn begin_own(&self, body: &Bytes) -> Result<String, Refusal> {
+        let (own, wanted) = (Arc::clone(&self.own_faults), read(body)?);
+        let begun = tokio::task::spawn_blocking(move || own.begin(&wanted)).await;
+        begun.unwrap_or_else(|error| Err(error.to_string())).map_err(Refusal::bad)
     }
 
     fn own_faults(&self) -> Response<Body> {

@@ -156,6 +156,22 @@ impl Sink {
         !self.batch.is_empty()
     }
 
+    /// What is left when the end comes goes to the journal.
+    pub(crate) fn save(&mut self) {
+        loop {
+            while self.batch.len() < BATCH
+                && let Ok(record) = self.records.try_recv()
+            {
+                self.batch.push(record);
+            }
+            let batch = std::mem::take(&mut self.batch);
+            if batch.is_empty() {
+                return;
+            }
+            self.keep_on_disk(&batch);
+        }
+    }
+
     async fn settle(&mut self, database: &Database) {
         let n = self.batch.len() as u64;
         let away = self.away_until.is_some_and(|until| until > Instant::now());

@@ -172,7 +172,18 @@ impl EnvFile {
         };
         journal.append(Record::Intent(intent), true)?;
         platform::crash_point::pass("env_after_intent");
-        durable::replace_private(&self.path, edited.text().as_bytes())?;
+        if let Err(error) = durable::replace_private(&self.path, edited.text().as_bytes()) {
+            // Where it is there all the same, the next start looks at it.
+            if self.read().is_ok_and(|(_, found)| found != after) {
+                let reason = format!("not published: {error}");
+                let _ = journal.append(Record::Outcome { version, kept: false, reason }, true);
+            }
+            return Err(error.into());
+        }
+        for own in ["lock", "journal"] {
+            // Of root's making it would be shut to the gateway.
+            durable::belong_like(&self.path, &beside(&self.path, own));
+        }
         platform::crash_point::pass("env_after_publish");
         Ok(Outcome::Published { version, hash: after })
     }
@@ -213,7 +224,14 @@ impl EnvFile {
         }
         let _lock = self.lock()?;
         let mut journal = Journal::open(&self.path)?;
-        let open = |it: &&Intent| it.judged && journal.outcome(it.version).is_none();
+        let kept = |it: &Intent| journal.outcome(it.version).is_some_and(|(kept, _)| kept);
+        // The same content, made again later and called good, is good.
+        let made_again = |it: &Intent| {
+            let mut later = journal.intents().rev().take_while(|later| later.version > it.version);
+            later.any(|later| later.after_hash == it.after_hash && kept(later))
+        };
+        let open =
+            |it: &&Intent| it.judged && journal.outcome(it.version).is_none() && !made_again(it);
         let versions: Vec<u64> =
             journal.intents().rev().filter(open).map(|it| it.version).collect();
         for version in &versions {

@@ -75,6 +75,8 @@ pub(crate) struct Board {
     pub(crate) in_flight: AtomicUsize,
     pub(crate) connections: AtomicUsize,
     draining: AtomicBool,
+    /// Nothing is let in, for want of resources.
+    shut: AtomicBool,
     /// The page and when it was made.
     page: ArcSwap<(i64, Report)>,
 }
@@ -118,6 +120,7 @@ impl Board {
             in_flight: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
             page: ArcSwap::from_pointee((i64::MIN, empty)),
         }
     }
@@ -144,6 +147,11 @@ impl Board {
     pub(crate) fn drain(&self, draining: bool) {
         self.draining.store(draining, Ordering::Relaxed);
         self.forget_page();
+    }
+
+    /// Whether nothing is let in.
+    pub(crate) fn shut(&self, shut: bool) {
+        self.shut.store(shut, Ordering::Relaxed);
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -185,6 +193,11 @@ impl Board {
 
     /// Whether traffic should be sent here.
     pub(crate) fn is_ready(&self) -> bool {
+        self.is_sound() && !self.shut.load(Ordering::Relaxed)
+    }
+
+    /// The same, though nothing may be let in for want of resources: a new start would not help that.
+    pub(crate) fn is_sound(&self) -> bool {
         self.beat_age() < STALE && !self.is_draining() && self.state(Of::Policies) != State::Failed
     }
 

@@ -12,10 +12,11 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::time::timeout;
 
 /// Between neighbours only (RFC 9110, section 7.6.1).
@@ -44,6 +45,7 @@ pub(crate) async fn pass(
     from: &HeaderValue,
     in_flight: InFlight,
     (breakers, maimed): (bool, Option<Maimed>),
+    credential: Option<String>,
 ) -> Result<Response<Body>, CallError> {
     let Some(links) = &tool.links else {
         return Err(CallError::Failed("it has no base_url".to_owned()));
@@ -53,9 +55,21 @@ pub(crate) async fn pass(
     let (ticket, mut place) = tool.enter(breakers).await?;
     let with_http_2 = request.version() == http::Version::HTTP_2;
     let upload = Arc::clone(&request.body().state);
-    let request = forwarded(request, target, from);
+    let mut request = forwarded(request, target, from);
+    if let Some(own) = credential.and_then(|it| HeaderValue::try_from(format!("Bearer {it}")).ok())
+    {
+        request.headers_mut().insert(header::AUTHORIZATION, own);
+    }
     let asked = tool.asked(ticket, Some(Arc::clone(&upload)), place.since());
-    let answer = timeout(tool.config.timeout, links.ask(request)).await;
+    let mut asking = pin!(links.ask(request));
+    let answer = loop {
+        let before = upload.bytes();
+        let step = timeout(tool.config.timeout, asking.as_mut()).await;
+        // An upload has no limit but its pace.
+        if step.is_ok() || upload.bytes() - before < pace(tool.config.timeout) {
+            break step;
+        }
+    };
     let took = place.took();
     tool.meter.seconds.observe(took.as_secs_f64());
     let outcome = match &answer {
@@ -97,6 +111,11 @@ pub(crate) async fn pass(
     }
 }
 
+/// The least that comes of an upload in `time`: 1 KiB a second.
+fn pace(time: Duration) -> u64 {
+    1_024 * time.as_secs().max(1)
+}
+
 /// The request as the tool gets it.
 fn forwarded(request: Request<Upload>, target: Uri, from: &HeaderValue) -> Request<Upload> {
     let (mut head, body) = request.into_parts();
@@ -136,9 +155,9 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// How far a client's body is.
+/// How far a client's body is, and how much of it was passed on.
 #[derive(Debug, Default)]
-pub(super) struct UploadState(AtomicU8);
+pub(super) struct UploadState(AtomicU8, AtomicU64);
 
 /// The tool may have more of it and does not take it.
 const THERE: u8 = 0;
@@ -152,6 +171,10 @@ const WHOLE: u8 = 3;
 impl UploadState {
     fn is(&self, state: u8) -> bool {
         self.0.load(Ordering::Relaxed) == state
+    }
+
+    fn bytes(&self) -> u64 {
+        self.1.load(Ordering::Relaxed)
     }
 
     pub(super) fn waits_for_client(&self) -> bool {
@@ -179,14 +202,14 @@ enum Part {
 impl Upload {
     /// All of it is there.
     pub(crate) fn whole(body: Bytes) -> Self {
-        let state = Arc::new(UploadState(AtomicU8::new(WHOLE)));
+        let state = Arc::new(UploadState(AtomicU8::new(WHOLE), AtomicU64::new(0)));
         Self { body: Part::Whole(Full::new(body)), state, uploading: None }
     }
 
     /// Passed on piece by piece.
     pub(crate) fn coming(body: Incoming) -> Self {
         let state = if body.is_end_stream() { WHOLE } else { THERE };
-        let state = Arc::new(UploadState(AtomicU8::new(state)));
+        let state = Arc::new(UploadState(AtomicU8::new(state), AtomicU64::new(0)));
         Self { body: Part::Coming(body), state, uploading: None }
     }
 
@@ -220,6 +243,10 @@ impl hyper::body::Body for Upload {
             Poll::Ready(Some(Ok(_))) => THERE,
         };
         self.state.0.store(state, Ordering::Relaxed);
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+            self.state.1.fetch_add(length, Ordering::Relaxed);
+        }
         if state == WHOLE {
             self.uploading = None;
         }

@@ -4,6 +4,7 @@ use super::*;
 use crate::{Batch, Times};
 use model::{Labels, SeriesKey, Timestamp};
 use std::fs;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Three segments of one sample each, and one sample in the log.
@@ -100,4 +101,25 @@ fn a_directory_in_use_or_without_a_store_is_refused() {
     let _store = crate::open(config, Clock::system(), &Registry::new()).unwrap();
     assert!(check(dir.path()).unwrap_err().to_string().contains("in use"));
     assert!(repair(dir.path(), Clock::system()).is_err());
+}
+
+/// How long samples are kept is the monitor's to say, whose configuration a repair does not know.
+#[test]
+fn what_is_older_than_the_default_retention_outlives_a_repair() {
+    let dir = TempDir::new().unwrap();
+    let config = StoreConfig::keeping_all(dir.path());
+    let opened = crate::open(config, Clock::system(), &Registry::new()).unwrap();
+    let writer = opened.writer.for_history();
+    let key = SeriesKey::new("old", Labels::default());
+    let series = vec![writer.series(&key).unwrap()];
+    for days in [400, 60, 0] {
+        let time = Clock::system().now().minus(Duration::from_secs(days * 86_400));
+        let (series, times) = (series.clone().into(), Times::One(time));
+        writer.append(Batch { series, values: vec![1.0], times }).unwrap();
+    }
+    opened.upkeep.flush_now().unwrap();
+    drop((opened, writer, series));
+    let report = repair(dir.path(), Clock::system()).unwrap();
+    assert_eq!((report.samples, report.faults.len()), (3, 0), "{report}");
+    assert_eq!(check(dir.path()).unwrap().samples, 3);
 }

@@ -199,7 +199,8 @@ impl<'a> Outputs<'a> {
                 writer.add(crate::series_id(&key), &key, &points)?;
             }
         }
-        if self.samples.bytes() > LARGEST {
+        // Days alone: a window that is two segments would be merged again and again.
+        if self.level == 2 && self.samples.bytes() > LARGEST {
             let next =
                 writer(self.state, self.resolution, self.level, self.sequences, &mut self.folders)?;
             let full = std::mem::replace(&mut self.samples, next);

@@ -82,7 +82,11 @@ impl Bucket {
 
 /// A counter that fell was reset, and has risen from zero since.
 fn rise(before: f64, value: f64) -> f64 {
-    if value >= before { value - before } else { value }
+    match value.partial_cmp(&before) {
+        Some(std::cmp::Ordering::Greater) => value - before,
+        Some(std::cmp::Ordering::Equal) => 0.0, // infinity less itself is no number
+        _ => value,
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ const PART: usize = 4 << 20;
 
 /// Layouts remembered per file; over it they are declared again when next used.
 const LAYOUTS: usize = 4096;
+/// And series in them: each layout is a list of its own.
+const HANDLES: usize = 4 << 20;
 
 /// The open end of the log.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub(crate) struct WalWriter {
     next: u64,
     declared: ByNumber<()>,
     layouts: HashMap<usize, (Arc<[Series]>, u64)>,
+    /// Series in the lists of the layouts.
+    held: usize,
     layout_number: u64,
     synced_len: u64,
     /// Bytes in closed files that hold something that is in no segment yet.
@@ -50,6 +54,7 @@ impl WalWriter {
             next,
             declared: ByNumber::default(),
             layouts: HashMap::new(),
+            held: 0,
             layout_number: 0,
             synced_len: 0,
             closed_len: held,
@@ -148,9 +153,12 @@ impl WalWriter {
         self.layout_number += 1;
         record::put_layout(payload, self.layout_number, series.iter().map(Series::number));
         self.frame(out, record::LAYOUT, payload);
-        if self.layouts.len() >= LAYOUTS {
+        let held = series.len();
+        if self.layouts.len() >= LAYOUTS || self.held + held > HANDLES {
             self.layouts.clear();
+            self.held = 0;
         }
+        self.held += held;
         self.layouts.insert(key, (Arc::clone(series), self.layout_number));
         self.layout_number
     }
@@ -196,6 +204,7 @@ impl WalWriter {
         }
         self.declared.clear();
         self.layouts.clear();
+        self.held = 0;
         self.synced_len = 0;
         let mut bytes = Vec::new();
         let mut payload = Vec::new();

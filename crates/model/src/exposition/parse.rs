@@ -51,6 +51,8 @@ pub enum Reason {
     UnclosedLabels,
     /// The same label twice.
     DuplicateLabel,
+    /// More labels in one line than any series has.
+    TooManyLabels,
     /// No value.
     MissingValue,
     /// A value that is no number, or outside the range of a double.
@@ -78,6 +80,7 @@ impl Reason {
             Self::LabelValue => "label_value",
             Self::UnclosedLabels => "unclosed_labels",
             Self::DuplicateLabel => "duplicate_label",
+            Self::TooManyLabels => "too_many_labels",
             Self::MissingValue => "missing_value",
             Self::Value => "value",
             Self::Time => "time",
@@ -98,6 +101,7 @@ impl fmt::Display for Reason {
             Self::LabelValue => "label value is not a closed double-quoted string",
             Self::UnclosedLabels => "labels do not end with }",
             Self::DuplicateLabel => "a label name appears twice",
+            Self::TooManyLabels => "more than 1,024 labels in one line",
             Self::MissingValue => "no value",
             Self::Value => "value is no number in the range of a double",
             Self::Time => "timestamp is no number",
@@ -356,6 +360,9 @@ impl<'a> Parser<'a> {
                 if name.raw.is_empty() {
                     return Err(Reason::LabelName);
                 }
+                if self.labels.len() >= MOST_LABELS {
+                    return Err(Reason::TooManyLabels);
+                }
                 if self.labels.iter().any(|have| have.name.raw == name.raw) {
                     return Err(Reason::DuplicateLabel);
                 }
@@ -387,6 +394,9 @@ impl<'a> Parser<'a> {
         }
     }
 }
+
+/// Labels of one line. Each is compared with those before it.
+const MOST_LABELS: usize = 1_024;
 
 const BLANK: [char; 2] = [' ', '\t'];
 
