@@ -19,16 +19,23 @@ pub(crate) struct MonitorClient {
     token: Option<String>,
 }
 
+/// The token in `file`.
+pub(crate) fn token_in(file: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|error| {
+        Failure::text(
+            exit::DATA,
+            format!("the token could not be read from {}: {error}", file.display()),
+        )
+    })?;
+    Ok(text.trim().to_owned())
+}
+
 impl MonitorClient {
     /// Must be called within a tokio runtime.
     pub(crate) fn new(url: &str, token_file: Option<&Path>) -> Result<Self, Failure> {
-        let token = token_file.map(std::fs::read_to_string).transpose();
-        let token = token.map_err(exit::with(exit::DATA))?;
-        Ok(Self {
-            client: HttpClient::new(),
-            url: url.trim_end_matches('/').to_owned(),
-            token: token.map(|it| it.trim().to_owned()),
-        })
+        let token = token_file.map(token_in).transpose()?;
+        Ok(Self { client: HttpClient::new(), url: url.trim_end_matches('/').to_owned(), token })
     }
 
     /// Sends a request and reads the answer, which must be good.

@@ -84,7 +84,9 @@ async fn samples(source: &Source, args: &ExportArgs) -> Result<u64, Failure> {
     let mut partial = args.out.clone().into_os_string();
     partial.push(".new");
     let partial = PathBuf::from(partial);
-    let file = File::create(&partial).map_err(exit::with(exit::SYSTEM))?;
+    let file = File::create(&partial).map_err(|error| {
+        Failure::text(exit::SYSTEM, format!("{} could not be made: {error}", partial.display()))
+    })?;
     let mut writer = ParquetWriter::new(BufWriter::new(&file));
     let written = async {
         for (metric, first, last) in spans {

@@ -1,6 +1,7 @@
 //! Files into a store: of a running monitor by remote-write for history, or of one that does not run.
 
 use crate::exit::{self, Failure};
+use crate::monitor_client::token_in;
 use crate::query::Place;
 use crate::role::block_on;
 use clap::{Args, ValueEnum};
@@ -115,7 +116,8 @@ fn read(
     metric: Option<&str>,
     rows: &mut Rows,
 ) -> Result<ReadReport, Failure> {
-    let file = File::open(path).map_err(exit::with(exit::DATA))?;
+    let file = File::open(path)
+        .map_err(|error| Failure::text(exit::DATA, format!("{}: {error}", path.display())))?;
     let mut take = |row| rows.take(row);
     let read = match form {
         Form::Prometheus => read_text(BufReader::new(file), Dialect::Prometheus, &mut take),
@@ -187,8 +189,7 @@ impl Sink {
     fn monitor(url: Option<String>, token_file: Option<PathBuf>) -> Result<Self, Failure> {
         let url = url.unwrap_or_else(|| "http://127.0.0.1:9490".to_owned());
         let url = format!("{}/api/v1/import", url.trim_end_matches('/'));
-        let token = token_file.map(std::fs::read_to_string).transpose();
-        let token = token.map_err(exit::with(exit::DATA))?.map(|text| text.trim().to_owned());
+        let token = token_file.as_deref().map(token_in).transpose()?;
         Ok(Self::Monitor { client: HttpClient::new(), url, token, jitter: Jitter::random() })
     }
 

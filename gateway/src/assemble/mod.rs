@@ -150,6 +150,20 @@ async fn settle_audit(parts: &Parts) {
     }
 }
 
+/// A file or a credential that is not there is no reason not to start, but somebody has mistyped its name.
+fn warn_of_missing(file: &EnvFile, config: &GatewayConfig) {
+    let path = file.path();
+    if !path.exists() {
+        warn!(file = %path.display(), "the environment file is not there; defaults are used until it is");
+    }
+    let Ok((document, _)) = file.read() else { return };
+    for tool in &config.tool {
+        if let Some(key) = tool.credential.as_deref().filter(|key| document.get(key).is_none()) {
+            warn!(tool = %tool.name, key, file = %path.display(), "the tool's credential is not in the environment file; it is called without");
+        }
+    }
+}
+
 fn parts(
     config: &GatewayConfig,
     env: Option<&Path>,
@@ -178,6 +192,7 @@ fn parts(
     let tools = config.tool.iter().map(tool).collect::<Result<_, _>>()?;
     let env = env.map(|path| EnvFile::new(path, clock));
     if let Some(file) = &env {
+        warn_of_missing(file, config);
         own::mend_left(file, &config.dir)?;
         // Without it the gateway runs as well: a lock or journal of another user's must not keep it from starting.
         let left = file.recover().unwrap_or_else(|error| {
