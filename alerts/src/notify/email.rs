@@ -11,7 +11,6 @@ use crate::secret;
 use lettre::address::Envelope;
 use lettre::message::header::ContentType;
 use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
-use lettre::transport::smtp;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::response::Response;
@@ -68,8 +67,13 @@ impl Email {
         let broken = |why: String| Refused { why, for_good: false, after: None };
         let message = self.message(entries).await.map_err(broken)?;
         let transport = self.transport().map_err(broken)?;
-        let sent =
-            tokio::time::timeout(self.config.timeout, self.to_all(&transport, message)).await;
+        let sent = tokio::time::timeout(self.config.timeout, transport.send(message.clone())).await;
+        let sent = match sent {
+            Ok(Err(refused)) if refused.is_permanent() && self.to.len() > 1 => {
+                Ok(self.to_each(&transport, &message).await.ok_or(refused))
+            }
+            sent => sent,
+        };
         match sent {
             Err(_) => Err(broken(format!(
                 "no answer of the mail server within {:?}",
@@ -93,30 +97,29 @@ impl Email {
         }
     }
 
-    /// To all at once; where the server refuses that for good, to each alone: one bad address must not keep the others from hearing.
-    async fn to_all(
+    /// To each alone, where the server refuses all at once for good: one bad address must not keep the others from hearing. The last
+    /// answer of those that were taken.
+    async fn to_each(
         &self,
         transport: &AsyncSmtpTransport<Tokio1Executor>,
-        message: Message,
-    ) -> Result<Response, smtp::Error> {
-        let refused = match transport.send(message.clone()).await {
-            Err(refused) if refused.is_permanent() && self.to.len() > 1 => refused,
-            outcome => return outcome,
-        };
+        message: &Message,
+    ) -> Option<Response> {
         let bytes = message.formatted();
         let mut taken = None;
         for to in &self.to {
             let one = vec![to.email.clone()];
             let envelope = Envelope::new(Some(self.from.email.clone()), one);
             let Ok(envelope) = envelope else { continue };
-            match transport.send_raw(&envelope, &bytes).await {
-                Ok(answer) => taken = Some(answer),
-                Err(error) => {
+            let sending = transport.send_raw(&envelope, &bytes);
+            match tokio::time::timeout(self.config.timeout, sending).await {
+                Ok(Ok(answer)) => taken = Some(answer),
+                Ok(Err(error)) => {
                     warn!(to = %to.email, %error, "the mail server does not take this address");
                 }
+                Err(_) => warn!(to = %to.email, "the mail server did not answer in time"),
             }
         }
-        taken.ok_or(refused)
+        taken
     }
 
     fn transport(&self) -> Result<AsyncSmtpTransport<Tokio1Executor>, String> {

@@ -30,7 +30,7 @@ pub(crate) struct Waiting(Wanted);
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.given_up.store(true, Ordering::Relaxed);
+        self.0.give_up();
     }
 }
 
@@ -39,9 +39,18 @@ impl Wanted {
         Waiting(self.clone())
     }
 
+    /// Whatever works on it may end.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
     /// Fails once nobody waits.
     pub(crate) fn ask(&self) -> Result<(), DataFusionError> {
-        if self.given_up.load(Ordering::Relaxed) {
+        if self.is_given_up() {
             return Err(DataFusionError::Execution("nobody waits for this query".to_owned()));
         }
         Ok(())

@@ -533,15 +533,12 @@ mod tests {
         let mut peak = Peak::default();
         for n in 0..60 {
             // One page 0.4 s late: a step that looks steeper, and the next less steep.
-            peak.take(
-                [0.99, 0.99 * 1.4, 0.99 * 0.6][if n % 20 == 7 {
-                    1
-                } else if n % 20 == 8 {
-                    2
-                } else {
-                    0
-                }],
-            );
+            let seems = match n % 20 {
+                7 => 1.4,
+                8 => 0.6,
+                _ => 1.0,
+            };
+            peak.take(0.99 * seems);
         }
         assert!((0.98..1.2).contains(&peak.cores), "{}", peak.cores);
         (0..5).for_each(|_| peak.take(2.9));

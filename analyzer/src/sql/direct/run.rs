@@ -6,6 +6,7 @@ use super::shape::{Column, Figure, Get, Groups, LabelTest, Question, Select};
 use crate::sql::scan::{label_value, strings};
 use crate::sql::session::Answer;
 use crate::sql::table::{label_column, time_type};
+use crate::sql::wanted::Wanted;
 use crate::{QueryConfig, QueryError};
 use arrow::array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
@@ -17,7 +18,7 @@ use arrow::error::ArrowError;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use model::SeriesKey;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use store::{Chunk, Points, Reader, Resolution, Scan, Snapshot};
 
 /// Samples from which on it pays to share the work.
@@ -33,7 +34,7 @@ pub(crate) async fn answer(
     let (reader, max_rows) = (reader.clone(), config.max_rows);
     let question = Arc::new(question);
     let budget = Arc::new(Budget::new(config, pool));
-    let _waiting = Waiting(Arc::clone(&budget));
+    let _waiting = budget.wanted.waiting();
     let own_budget = Arc::clone(&budget);
     let (opening, own) = (Arc::clone(&question), Arc::clone(&question));
     // What is small is done in one go: each change of threads takes its time.
@@ -76,7 +77,7 @@ struct Budget {
     /// Of the memory that all queries have together; kept until the answer is sent.
     held: Arc<MemoryReservation>,
     most: usize,
-    given_up: AtomicBool,
+    wanted: Wanted,
 }
 
 impl Budget {
@@ -86,7 +87,7 @@ impl Budget {
             max_rows: config.max_rows,
             held: Arc::new(MemoryConsumer::new("rows and groups").register(pool)),
             most: config.memory.as_usize(),
-            given_up: AtomicBool::new(false),
+            wanted: Wanted::default(),
         }
     }
 
@@ -101,15 +102,6 @@ impl Budget {
             return Err(QueryError::Rows(self.max_rows));
         }
         Ok(())
-    }
-}
-
-/// Whoever asked. Workers stop when it is dropped, as it is when the time is up.
-struct Waiting(Arc<Budget>);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.given_up.store(true, Ordering::Relaxed);
     }
 }
 
@@ -258,7 +250,7 @@ fn work(
         };
         let rolled = scan.resolution() != Resolution::Raw;
         for chunk in scan {
-            if budget.given_up.load(Ordering::Relaxed) {
+            if budget.wanted.is_given_up() {
                 return Ok(None);
             }
             let chunk = chunk.map_err(|error| QueryError::Failed(error.to_string()))?;
@@ -271,7 +263,7 @@ fn work(
             match (&mut *part, &select.groups) {
                 (Part::Groups(table), Some(groups)) => {
                     if points.values.iter().any(|value| value.is_nan()) {
-                        budget.given_up.store(true, Ordering::Relaxed);
+                        budget.wanted.give_up();
                         return Ok(None);
                     }
                     let before = table.len();
